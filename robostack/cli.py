@@ -1,0 +1,356 @@
+"""The `robostack` command. Every verb: --help with an example, --config, key=value overrides."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OK, FAILED, USAGE, STOPPED = 0, 1, 2, 130  # exit codes
+
+_PATHS = {
+    "--data": dict(help="episode store, or a run that holds one", metavar="DIR"),
+    "--demos": dict(help="store of demonstrations", metavar="DIR"),
+    "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
+    "--start": dict(help="policy to go on from", metavar="DIR"),
+    "--against": dict(help="evaluation on the same seeds to compare with", metavar="DIR"),
+    "--preferences": dict(help="preference set (.jsonl)", metavar="FILE"),
+    "--reward": dict(
+        help="keypoints, deviation, or the run of a learned reward; repeat for several",
+        metavar="NAME",
+        action="append",
+        default=[],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One sub-command: the dataclass that configures it and the function that does it."""
+
+    summary: str
+    example: str
+    config: Callable[[], type] | None  # imported only when used: --help must be quick
+    act: Callable[[Any, argparse.Namespace], dict | int]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    out: str | None = "the run folder"
+
+
+def _arena(args: argparse.Namespace, env):
+    from robostack.simulate import Arena
+
+    return Arena(env, args.workers)
+
+
+def _existing(args: argparse.Namespace) -> str:
+    return "replace" if args.force else "refuse"
+
+
+def _collect(config, args) -> dict:
+    from robostack import stages
+
+    with _arena(args, config.env) as arena:
+        return stages.collect(arena, config, args.out, args.policy, _existing(args))
+
+
+def _train_bc(config, args) -> dict:
+    from robostack import stages
+
+    return stages.train_bc(config, [args.data], args.out, args.seed, args.start, _existing(args))
+
+
+def _train_reward(config, args) -> dict:
+    from robostack import stages
+
+    data = [args.data] + ([args.demos] if args.demos else [])
+    return stages.train_reward(config, data, args.out, args.seed, _existing(args))
+
+
+def _train_dpo(config, args) -> dict:
+    from robostack import stages
+
+    return stages.train_dpo(
+        config,
+        args.policy,
+        args.preferences,
+        args.data,
+        [args.demos],
+        args.out,
+        args.seed,
+        _existing(args),
+    )
+
+
+def _train_rl(config, args) -> dict:
+    from robostack import stages
+
+    rewards = stages.load_rewards(args.reward, [args.demos])
+    with _arena(args, config.env) as arena:
+        return stages.train_rl(
+            arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
+        )
+
+
+def _evaluate(config, args) -> dict:
+    from robostack import stages
+
+    with _arena(args, config.env) as arena:
+        summary = stages.evaluate(
+            arena, config, args.policy, args.out, args.against, _existing(args)
+        )
+    return {k: v for k, v in summary.items() if k != "outcomes"}
+
+
+def _rewards(args):
+    from robostack import stages
+
+    return stages.load_rewards(args.reward, [args.demos] if args.demos else [])
+
+
+def _score(config, args) -> dict:
+    from robostack import stages
+
+    return {"scored": stages.score(_rewards(args), args.data)}
+
+
+def _prefer(config, args) -> dict:
+    from robostack import stages
+
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} exists; use --force to replace it")
+    return stages.prefer(config, _rewards(args), args.data, args.out, args.seed)
+
+
+def _report(config, args) -> dict:
+    from robostack import report
+
+    return {"report": str(report.write(args.data, args.out))}
+
+
+def _demo(config, args) -> dict:
+    import shutil
+
+    from robostack import demo, report
+
+    if args.force and (args.out / "demo.json").is_file():
+        shutil.rmtree(args.out)
+    summary = demo.run(config, args.out, args.workers)
+    print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)
+    return summary
+
+
+def _doctor(config, args) -> int:
+    from robostack import doctor
+
+    findings = doctor.examine()
+    print(doctor.report(findings))
+    return FAILED if any(not f.ok and f.needed for f in findings) else OK
+
+
+def _config(module: str, name: str) -> Callable[[], type]:
+    def load() -> type:
+        import importlib
+
+        return getattr(importlib.import_module(f"robostack.{module}"), name)
+
+    return load
+
+
+VERBS: dict[str, Verb] = {
+    "collect": Verb(
+        "episodes of a scripted expert or of a policy",
+        "robostack collect --out runs/demos seeds=20 noise=0.15\n"
+        "robostack collect --policy runs/bc --out runs/tries by=branch seeds=24 branch.tries=4",
+        _config("stages", "CollectConfig"),
+        _collect,
+        takes=("--policy",),
+    ),
+    "train bc": Verb(
+        "clone demonstrations",
+        "robostack train bc --data runs/demos --out runs/bc steps=800",
+        _config("learn.bc", "BCConfig"),
+        _train_bc,
+        needs=("--data",),
+        takes=("--start",),
+    ),
+    "train reward": Verb(
+        "learn a reward from successes and failures",
+        "robostack train reward --data runs/tries --demos runs/demos --out runs/progress "
+        "kind=progress",
+        _config("learn.reward", "RewardConfig"),
+        _train_reward,
+        needs=("--data",),
+        takes=("--demos",),
+    ),
+    "train dpo": Verb(
+        "improve a policy on preferences",
+        "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --data runs/tries "
+        "--demos runs/demos --out runs/dpo",
+        _config("learn.dpo", "DPOConfig"),
+        _train_dpo,
+        needs=("--policy", "--preferences", "--data", "--demos"),
+    ),
+    "train rl": Verb(
+        "improve a policy on its own rollouts",
+        "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
+        "--out runs/rl weights='{keypoints: 1}' rl.iterations=6",
+        _config("stages", "TrainRLConfig"),
+        _train_rl,
+        needs=("--policy", "--demos", "--reward"),
+    ),
+    "evaluate": Verb(
+        "success rate with its 95 % interval",
+        "robostack evaluate --policy runs/rl --against runs/bc-eval --out runs/rl-eval",
+        _config("stages", "EvaluateConfig"),
+        _evaluate,
+        needs=("--policy",),
+        takes=("--against",),
+    ),
+    "score": Verb(
+        "judge episodes with rewards, into side-cars",
+        "robostack score --data runs/tries --reward keypoints --reward runs/progress",
+        None,
+        _score,
+        needs=("--data", "--reward"),
+        takes=("--demos",),
+        out=None,
+    ),
+    "prefer": Verb(
+        "scores to preferences",
+        "robostack prefer --data runs/tries --reward keypoints --reward runs/progress "
+        "--out runs/pairs.jsonl weights='{outcome: 1, keypoints: 1, progress: 0.5}'",
+        _config("prefer", "PreferConfig"),
+        _prefer,
+        needs=("--data", "--reward"),
+        takes=("--demos",),
+        out="the preference set (.jsonl)",
+    ),
+    "report": Verb(
+        "one HTML file of a demo's results",
+        "robostack report --data runs/demo --out runs/demo/report.html",
+        None,
+        _report,
+        needs=("--data",),
+        out="the page (.html)",
+    ),
+    "demo": Verb(
+        "the whole ring: demonstrations to a policy improved by its rewards",
+        "robostack demo --out runs/demo\n"
+        "robostack demo --config configs/demo-full.yaml --out runs/demo-full",
+        _config("demo", "DemoConfig"),
+        _demo,
+    ),
+    "doctor": Verb("what this machine has and lacks", "robostack doctor", None, _doctor, out=None),
+}
+
+
+def _describe(config: type) -> str:
+    """The keys of a config with their defaults, for --help."""
+    from robostack.config import to_dict
+
+    def lines(values: dict, prefix: str = ""):
+        for key, value in values.items():
+            if isinstance(value, dict) and value and not prefix.endswith("weights."):
+                yield from lines(value, f"{prefix}{key}.")
+            else:
+                yield f"  {prefix}{key}={value}"
+
+    return "keys and their defaults:\n" + "\n".join(lines(to_dict(config())))
+
+
+class _Help(argparse.Action):
+    """Prints help with the verb's keys, which are imported only now."""
+
+    def __init__(self, *args, verb: Verb, **kwargs):
+        super().__init__(*args, nargs=0, **kwargs)
+        self.verb = verb
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        parser.print_help()
+        if self.verb.config is not None:
+            print("\n" + _describe(self.verb.config()))
+        parser.exit()
+
+
+def _add_verb(parsers, name: str, verb: Verb) -> None:
+    parser = parsers.add_parser(
+        name,
+        help=verb.summary,
+        description=verb.summary.capitalize() + ".",
+        epilog="example:\n" + textwrap.indent(verb.example, "  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument("-h", "--help", action=_Help, verb=verb, help="show this and the keys")
+    for flag in (*verb.needs, *verb.takes):
+        options = dict(_PATHS[flag])
+        if flag != "--reward":
+            options["type"] = Path
+        parser.add_argument(flag, required=flag in verb.needs, **options)
+    if verb.out:
+        parser.add_argument("--out", type=Path, required=True, help=verb.out)
+        parser.add_argument("--force", action="store_true", help="replace a finished run")
+    if verb.config is not None:
+        parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of keys")
+        parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key")
+    parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: all cores)")
+    parser.set_defaults(verb=verb, name=name)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="robostack",
+        description="Post-train vision-language-action policies with learned rewards.",
+    )
+    parsers = top.add_subparsers(required=True, metavar="verb")
+    train = None
+    for name, verb in VERBS.items():
+        if name.startswith("train "):
+            if train is None:
+                sub = parsers.add_parser("train", help="bc, reward, dpo or rl")
+                train = sub.add_subparsers(required=True, metavar="what")
+            _add_verb(train, name.removeprefix("train "), verb)
+        else:
+            _add_verb(parsers, name, verb)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    warnings.filterwarnings("ignore")  # of third parties; ours are errors or printed
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    args = parser().parse_args(argv)
+    from robostack.config import ConfigError, read
+
+    try:
+        config = None
+        if args.verb.config is not None:
+            config = read(args.verb.config(), args.config, args.overrides)
+        result = args.verb.act(config, args)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    except ConfigError as error:
+        print(f"robostack {args.name}: {error}", file=sys.stderr)
+        return USAGE
+    except (ValueError, RuntimeError, OSError, FloatingPointError, TypeError) as error:
+        if os.environ.get("ROBOSTACK_DEBUG"):
+            raise
+        print(f"robostack {args.name}: {str(error).split(chr(10) * 2)[0]}", file=sys.stderr)
+        return FAILED
+    if isinstance(result, int):
+        return result
+    print(json.dumps(result, indent=1))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

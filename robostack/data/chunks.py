@@ -1,0 +1,120 @@
+"""Training data: columnar episodes in memory, and windows (observation, action chunk) of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robostack.types import Episode, RobotSpec
+
+
+@dataclass
+class Batch:
+    """What a VLA is trained on; raw units, because normalising is the policy's own business."""
+
+    images: dict[str, Tensor]  # camera -> uint8[B, H, W, 3] RGB
+    state: Tensor  # f32[B, S]
+    tasks: list[str]  # B instructions
+    chunk: Tensor  # f32[B, H, A]
+    valid: Tensor  # bool[B, H], False beyond the end of the episode
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def to(self, device: torch.device) -> Batch:
+        images = {name: image.to(device) for name, image in self.images.items()}
+        return Batch(
+            images,
+            self.state.to(device),
+            self.tasks,
+            self.chunk.to(device),
+            self.valid.to(device),
+        )
+
+    def repeat(self, times: int) -> Batch:
+        """Each sample `times` times in a row, without images: for use with a repeated prefix."""
+        return Batch(
+            {},
+            self.state.repeat_interleave(times, 0),
+            [task for task in self.tasks for _ in range(times)],
+            self.chunk.repeat_interleave(times, 0),
+            self.valid.repeat_interleave(times, 0),
+        )
+
+
+class ChunkData:
+    """Windows of `horizon` actions over episodes that are kept whole in memory.
+
+    Frames of all episodes lie in one array, so a batch is one gather by index. Episodes can be
+    added, which is what online learning does.
+    """
+
+    def __init__(self, spec: RobotSpec, horizon: int, episodes: Iterable[Episode] = ()):
+        self.spec, self.horizon = spec, horizon
+        self.episodes: list[Episode] = []
+        self._first: list[int] = []  # row of each episode's observation 0
+        self._rows = 0
+        self._columns: dict[str, np.ndarray] = {}
+        for episode in episodes:
+            self.add(episode)
+
+    def add(self, episode: Episode) -> int:
+        """Returns the episode's index."""
+        self.spec.require_same(episode.spec, "the training data", "the episode")
+        n = len(episode) + 1
+        actions = np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])])
+        rows = {
+            "state": episode.states,
+            "action": actions,
+            "left": np.arange(len(episode), -1, -1),  # actions left in the episode
+            "episode": np.full(n, len(self.episodes)),
+            **{f"image.{name}": frames for name, frames in episode.images.items()},
+        }
+        for name, data in rows.items():
+            column = self._columns.get(name)
+            if column is None or self._rows + n > len(column):  # grow geometrically
+                size = max(2 * self._rows, self._rows + n, 256)
+                larger = np.empty((size, *data.shape[1:]), data.dtype)
+                if column is not None:
+                    larger[: self._rows] = column[: self._rows]
+                self._columns[name] = column = larger
+            column[self._rows : self._rows + n] = data
+        self._first.append(self._rows)
+        self._rows += n
+        self.episodes.append(episode)
+        return len(self.episodes) - 1
+
+    def row(self, episode: int, t: int) -> int:
+        """The row of observation t of an episode."""
+        return self._first[episode] + t
+
+    def rows(self) -> np.ndarray:
+        """Every row at which a window can begin (all observations but the last of an episode)."""
+        return np.flatnonzero(self._columns["left"][: self._rows] > 0)
+
+    def column(self, name: str) -> np.ndarray:
+        """All rows of one field: state, action, left, episode or image.<camera>."""
+        return self._columns[name][: self._rows]
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The windows that begin at `rows` i64[B]."""
+        rows = np.asarray(rows)
+        left = self._columns["left"][rows]
+        steps = np.arange(self.horizon)
+        valid = steps < left[:, None]
+        # beyond the end the last action is repeated; `valid` keeps it out of the loss
+        chunk = self._columns["action"][rows[:, None] + np.minimum(steps, left[:, None] - 1)]
+        return Batch(
+            images={
+                name: torch.from_numpy(self._columns[f"image.{name}"][rows])
+                for name in self.spec.cameras
+            },
+            state=torch.from_numpy(self._columns["state"][rows]),
+            tasks=[self.episodes[e].task for e in self._columns["episode"][rows]],
+            chunk=torch.from_numpy(chunk),
+            valid=torch.from_numpy(valid),
+        )

@@ -1,0 +1,231 @@
+"""Episodes on disk: append-only, each whole or absent, readable by plain zarr-python.
+
+    <store>/zarr.json                 group attributes: format version, RobotSpec
+    <store>/episodes/000012/          one zarr v3 group an episode, one array a field,
+                                      one shard an array, one chunk a step for images
+    <store>/scores/<reward>.npz       side-cars: judgements never change an episode
+
+An episode is written under <store>/partial/ and renamed into place, which is atomic: after a crash
+or a `kill -9` it is there entirely or not at all. Every chunk carries a checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from robostack.types import Episode, RobotSpec
+
+FORMAT = 1
+_COMPRESSORS = (BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), Crc32cCodec())
+
+
+class StoreError(RuntimeError):
+    """A store that is missing, empty, damaged, full or of another robot."""
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space left while writing {path}; every finished episode is kept, "
+                "the unfinished one is not. Free some space and start again to go on."
+            ) from None
+        raise
+
+
+class Store:
+    """A folder of episodes of one robot."""
+
+    def __init__(self, path: str | Path):
+        """Open an existing store. Raises StoreError where there is none."""
+        self.path = Path(path)
+        try:
+            attributes = json.loads((self.path / "zarr.json").read_text())["attributes"]
+        except (OSError, KeyError, json.JSONDecodeError):
+            raise StoreError(
+                f"{self.path} is not an episode store (no readable zarr.json); "
+                "make one with `robostack collect`"
+            ) from None
+        if attributes.get("format") != FORMAT:
+            raise StoreError(
+                f"{self.path}: store format {attributes.get('format')}, expected {FORMAT}"
+            )
+        self.spec = RobotSpec.from_json(attributes["spec"])
+
+    @classmethod
+    def create(cls, path: str | Path, spec: RobotSpec) -> Store:
+        """Open the store at `path`, making it if need be; an existing one must hold `spec`."""
+        path = Path(path)
+        if (path / "zarr.json").exists():
+            store = cls(path)
+            store.spec.require_same(spec, f"the store {path}", "this environment")
+            return store
+        if path.exists() and any(path.iterdir()):
+            raise StoreError(f"{path} exists, is not empty and is not an episode store")
+        with _disk(path):
+            partial = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+            partial.mkdir(parents=True)
+            group = zarr.create_group(
+                partial, attributes={"format": FORMAT, "spec": spec.to_json()}
+            )
+            group.create_group("episodes")
+            path.mkdir(exist_ok=True)
+            for entry in ("episodes", "zarr.json"):  # zarr.json last: it makes the store a store
+                (partial / entry).rename(path / entry)
+            partial.rmdir()
+        return cls(path)
+
+    def ids(self) -> list[str]:
+        """Ids of all episodes, oldest first."""
+        return sorted(p.name for p in (self.path / "episodes").iterdir() if p.name.isdigit())
+
+    def __len__(self) -> int:
+        return len(self.ids())
+
+    def require_episodes(self) -> None:
+        if not len(self):
+            raise StoreError(f"{self.path} holds no episode")
+
+    def append(self, episode: Episode) -> str:
+        """Write one episode; returns its id. Raises StoreError if the disk is full."""
+        self.spec.require_same(episode.spec, f"the store {self.path}", "the episode")
+        partial = self.path / "partial" / uuid.uuid4().hex
+        with _disk(self.path):
+            try:
+                partial.mkdir(parents=True)
+                _write(partial / "episode", episode)
+                return self._commit(partial / "episode")
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def _commit(self, folder: Path) -> str:
+        number = int(self.ids()[-1]) + 1 if len(self) else 0
+        while True:
+            try:  # renaming onto a non-empty folder fails: another writer took this number
+                os.rename(folder, self.path / "episodes" / f"{number:06d}")
+                return f"{number:06d}"
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                number += 1
+
+    def read(self, episode_id: str) -> Episode:
+        """One episode. Raises StoreError naming the field that cannot be read."""
+        folder = self.path / "episodes" / episode_id
+        if not folder.is_dir():
+            raise StoreError(f"{self.path} has no episode {episode_id!r}; it has {len(self)}")
+        try:
+            group = zarr.open_group(folder, mode="r")
+            attributes = dict(group.attrs)
+            attributes.pop("steps")
+        except Exception as error:
+            raise StoreError(f"{folder} cannot be opened: {error}") from None
+
+        def array(name: str) -> np.ndarray:
+            try:
+                return group[name][...]
+            except Exception as error:  # zarr raises whatever its codecs raise
+                raise StoreError(
+                    f"{folder}: field {name!r} is damaged or missing ({error}); "
+                    f"move the folder away to go on without this episode"
+                ) from None
+
+        return Episode(
+            states=array("states"),
+            images={name: array(f"images.{name}") for name in self.spec.cameras},
+            stamps=array("stamps"),
+            actions=array("actions"),
+            keypoints={n: array(f"keypoints.{n}") for n in attributes.pop("keypoints")},
+            spec=self.spec,
+            **attributes,
+        )
+
+    def attributes(self, episode_id: str) -> dict:
+        """What is known of an episode without reading its arrays: seed, success, steps, ..."""
+        path = self.path / "episodes" / episode_id / "zarr.json"
+        try:
+            return json.loads(path.read_text())["attributes"]
+        except (OSError, KeyError, json.JSONDecodeError) as error:
+            raise StoreError(f"{path} cannot be read: {error}") from None
+
+    def episodes(self) -> Iterator[tuple[str, Episode]]:
+        for episode_id in self.ids():
+            yield episode_id, self.read(episode_id)
+
+    def write_scores(self, reward: str, fingerprint: str, scores: dict[str, np.ndarray]) -> None:
+        """Side-car: potentials f32[T+1] of episodes by id, as judged by one reward."""
+        folder = self.path / "scores"
+        with _disk(folder):
+            folder.mkdir(exist_ok=True)
+            partial = folder / f".{reward}.{uuid.uuid4().hex}"
+            try:
+                with partial.open("wb") as file:
+                    np.savez(file, fingerprint=np.array(fingerprint), **scores)
+                partial.replace(folder / f"{reward}.npz")
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def read_scores(self, reward: str, fingerprint: str | None = None) -> dict[str, np.ndarray]:
+        """A side-car. Raises StoreError if absent, or stale: written by another version of the
+        reward than `fingerprint`, where one is given."""
+        path = self.path / "scores" / f"{reward}.npz"
+        if not path.is_file():
+            have = sorted(p.stem for p in (self.path / "scores").glob("*.npz"))
+            raise StoreError(
+                f"{self.path} has no scores by {reward!r} (it has: {', '.join(have) or 'none'}); "
+                "write them with `robostack score`"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            written = str(file["fingerprint"])
+            if fingerprint is not None and written != fingerprint:
+                raise StoreError(
+                    f"{path} is stale: written by {reward} {written}, which is now {fingerprint}; "
+                    "score the store again"
+                )
+            return {key: file[key] for key in file.files if key != "fingerprint"}
+
+
+def _write(folder: Path, episode: Episode) -> None:
+    group = zarr.create_group(
+        folder,
+        attributes={
+            "task": episode.task,
+            "success": episode.success,
+            "terminated": episode.terminated,
+            "source": episode.source,
+            "seed": episode.seed,
+            "group": episode.group,
+            "steps": len(episode),
+            "keypoints": sorted(episode.keypoints),
+        },
+    )
+    fields = {"states": episode.states, "stamps": episode.stamps, "actions": episode.actions}
+    fields |= {f"keypoints.{name}": points for name, points in episode.keypoints.items()}
+    for name, array in fields.items():
+        group.create_array(name, data=array, chunks=array.shape, compressors=_COMPRESSORS)
+    for name, frames in episode.images.items():
+        group.create_array(
+            f"images.{name}",
+            data=frames,
+            chunks=(1, *frames.shape[1:]),
+            shards=frames.shape,
+            compressors=_COMPRESSORS,
+        )
+    for path in folder.rglob("*"):  # the rename must not become durable before the bytes are
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,97 @@
+"""What this machine has, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+    needed: bool = True  # False: the main job runs without it
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine() -> list[Finding]:
+    """Every finding; rendering is really tried, not guessed."""
+    python = platform.python_version()
+    fits = (3, 10) <= sys.version_info[:2] < (3, 13)
+    findings = [Finding("python", fits, python, "use Python 3.10, 3.11 or 3.12")]
+    for package in ("torch", "mujoco", "robosuite", "zarr", "diffusers", "opencv-python"):
+        version = _version(package)
+        remedy = "pip install -c constraints.txt -e ."
+        findings.append(Finding(package, version is not None, version or "not installed", remedy))
+    findings += [_device(), _rendering(), _rclpy(), _disk()]
+    return findings
+
+
+def _device() -> Finding:
+    from robostack.device import device
+
+    try:
+        return Finding("torch device", True, f"{device()} ({os.cpu_count()} cores)")
+    except ValueError as error:
+        return Finding("torch device", False, str(error), "unset ROBOSTACK_DEVICE")
+
+
+def _rendering() -> Finding:
+    from robostack.sim import gl
+
+    try:
+        backend = gl.require_backend()
+        import mujoco
+
+        model = mujoco.MjModel.from_xml_string(
+            "<mujoco><worldbody><light pos='0 0 3'/><geom size='.5' rgba='1 0 0 1'/>"
+            "</worldbody></mujoco>"
+        )
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        with mujoco.Renderer(model, 32, 32) as renderer:
+            renderer.update_scene(data)
+            drawn = int(renderer.render().max()) > 0
+    except Exception as error:  # drivers fail in many ways, all of which are the finding
+        return Finding("rendering", False, str(error).splitlines()[0], gl.INSTALL)
+    return Finding("rendering", drawn, f"MUJOCO_GL={backend}", gl.INSTALL)
+
+
+def _rclpy() -> Finding:
+    version = _version("ros-jazzy-rclpy") or _version("rclpy")
+    return Finding(
+        "rclpy",
+        version is not None,
+        version or "not installed",
+        "source your ROS 2 installation, or pip install ros-jazzy-rclpy (x86-64)",
+        needed=False,
+    )
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return Finding("disk", free > 2, f"{free:.1f} GiB free here", "free at least 2 GiB")
+
+
+def report(findings: list[Finding]) -> str:
+    width = max(len(f.name) for f in findings)
+    lines = []
+    for f in findings:
+        mark = "ok     " if f.ok else ("MISSING" if f.needed else "absent ")
+        lines.append(f"{mark} {f.name:<{width}}  {f.found}")
+        if not f.ok:
+            lines.append(f"{'':<{width + 10}}-> {f.remedy}")
+    return "\n".join(lines)

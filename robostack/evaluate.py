@@ -1,0 +1,51 @@
+"""Success rates that can be trusted: with intervals, and compared on the same seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a success rate (Wilson 1927): sensible at 0, at 1 and at small n."""
+    if not 0 <= successes <= episodes or episodes < 1:
+        raise ValueError(f"expected 0 <= successes <= episodes, got {successes} of {episodes}")
+    p, n = successes / episodes, episodes
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Exact two-sided p-value that two policies are equally good, from success bool[n] of each on
+    the same n seeds (McNemar 1947): only seeds on which they differ count."""
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"expected the same seeds, got {first.shape} and {second.shape}")
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    n, k = gained + lost, min(gained, lost)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcome of one policy on a list of seeds."""
+
+    seeds: list[int]
+    outcomes: list[bool]
+    steps: list[int]  # control steps of each episode
+
+    def summary(self) -> dict:
+        low, high = wilson(sum(self.outcomes), len(self.outcomes))
+        return {
+            "success_rate": sum(self.outcomes) / len(self.outcomes),
+            "successes": sum(self.outcomes),
+            "episodes": len(self.outcomes),
+            "ci95": [low, high],
+            "mean_steps": float(np.mean(self.steps)),
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "outcomes": [int(o) for o in self.outcomes],
+        }

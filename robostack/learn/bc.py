@@ -1,0 +1,104 @@
+"""Behaviour cloning: the mean of the flow loss over windows of demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from robostack import config as configs
+from robostack.data.chunks import Batch, ChunkData
+from robostack.device import device
+from robostack.learn.run import Learner, Run, generator, rng
+from robostack.policy import flow
+from robostack.policy.vla import VLA, VLAConfig, parameter_count
+from robostack.types import Episode, RobotSpec
+
+
+@dataclass(frozen=True)
+class BCConfig:
+    """Cloning from scratch, or further on an existing policy."""
+
+    policy: VLAConfig = field(default_factory=VLAConfig)  # ignored when a policy is given
+    steps: int = 1200
+    batch: int = 32  # observations a step
+    draws: int = 4  # noises and times per observation: each costs a sixth of encoding the images
+    lr: float = 5e-4
+    warmup: int = 50
+    average: float = 0.999  # decay of the weight average
+    shift: int = 2  # images are moved by up to this many pixels [px]
+    log_every: int = 20
+    save_every: int = 500
+
+
+def shift_images(batch: Batch, pixels: int, random: np.random.Generator) -> Batch:
+    """Move each image by up to `pixels` in x and y, repeating the border (DrQ, 2004.13649).
+
+    A window's two cameras move independently; state and actions stay.
+    """
+    if pixels == 0:
+        return batch
+    images = {}
+    for name, image in batch.images.items():
+        count, height, width, _ = image.shape
+        dy, dx = torch.from_numpy(random.integers(-pixels, pixels + 1, (2, count, 1)))
+        y = (torch.arange(height) + dy).clamp(0, height - 1).to(image.device)
+        x = (torch.arange(width) + dx).clamp(0, width - 1).to(image.device)
+        rows = torch.arange(count, device=image.device)[:, None, None]
+        images[name] = image[rows, y[:, :, None], x[:, None, :]]
+    return Batch(images, batch.state, batch.tasks, batch.chunk, batch.valid)
+
+
+def flow_loss(vla: VLA, batch: Batch, draws: int, random: torch.Generator) -> torch.Tensor:
+    """Flow loss f32[B], averaged over `draws` noises and times that share an encoding."""
+    count = len(batch)
+    time = flow.stratified_time(draws, count, random).T.reshape(-1).to(batch.state.device)
+    prefix = vla.encode(batch).repeat(draws)
+    loss = vla.flow_loss(batch.repeat(draws), vla.noise(count * draws, random), time, prefix)
+    return loss.reshape(count, draws).mean(1)
+
+
+def fit_normalizers(vla: VLA, data: ChunkData) -> None:
+    vla.normalize_state.fit(data.column("state"))
+    vla.normalize_action.fit(data.column("action")[data.rows()])
+
+
+def train(
+    config: BCConfig,
+    spec: RobotSpec,
+    episodes: Iterable[Episode],
+    run: Run,
+    seed: int = 0,
+    start: VLA | None = None,
+    label: str = "train bc",
+) -> VLA:
+    """Train, save into `run` and return the averaged policy.
+
+    `start` goes on from a policy and keeps its normalisation; otherwise it begins from scratch.
+    """
+    torch.manual_seed(seed)
+    vla = (VLA(config.policy, spec) if start is None else start).to(device())
+    data = ChunkData(spec, vla.config.horizon, episodes)
+    rows = data.rows()
+    if start is None:
+        fit_normalizers(vla, data)
+    learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    for step in run.steps(learner.resume(run), config.steps, label):
+        random, draws = rng(seed, step), generator(seed, step)
+        batch = shift_images(data.batch(random.choice(rows, config.batch)), config.shift, random)
+        loss = flow_loss(vla, batch.to(device()), config.draws, draws).mean()
+        metrics = learner.step(loss)
+        if step % config.log_every == 0 or step == config.steps - 1:
+            run.log(step, metrics)
+        if (step + 1) % config.save_every == 0:
+            learner.save(run)
+    learner.use_average()
+    vla.save(run.path / "policy")
+    run.finish({"loss": metrics["loss"], "parameters": parameter_count(vla)})
+    return vla
+
+
+def describe(config: BCConfig) -> dict:
+    return configs.to_dict(config)

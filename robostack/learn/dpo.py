@@ -1,0 +1,143 @@
+"""Direct preference optimisation of a flow policy (Flow-DPO, 2501.13918; NORA-1.5, 2511.14659).
+
+With e(a) the flow error of a chunk and d = e_theta - e_ref its drift from a frozen reference,
+
+    loss = softplus(beta (d_chosen - d_rejected)) + anchor e_theta(chosen) + rehearsal e_theta(demo)
+
+Chosen and rejected, policy and reference share observation, noise and time: what they share cancels
+in the difference, which is what makes a few hundred pairs enough. The anchor keeps the margin from
+growing by both errors growing, the usual failure of diffusion DPO.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robostack.data.chunks import Batch, ChunkData
+from robostack.device import device
+from robostack.learn.bc import flow_loss, shift_images
+from robostack.learn.run import Learner, Run, generator, rng
+from robostack.policy import flow
+from robostack.policy.vla import VLA
+from robostack.types import Episode, Preference
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """Preference learning from an existing policy."""
+
+    steps: int = 300
+    batch: int = 16  # pairs a step
+    draws: int = 4  # noises and times per pair
+    lr: float = 1e-4
+    warmup: int = 20
+    average: float = 0.99
+    beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk
+    anchor: float = 1.0
+    rehearsal: float = 1.0  # cloning on demonstrations alongside
+    shift: int = 2  # [px]
+    log_every: int = 10
+    save_every: int = 200
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
+) -> tuple[Tensor, dict[str, float]]:
+    """-log sigmoid(-beta ((chosen - ref_chosen) - (rejected - ref_rejected))), mean of f32[B].
+
+    The arguments are flow errors. At theta = ref it is log 2 whatever the pairs.
+    """
+    margin = -beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    loss = F.softplus(-margin).mean()
+    return loss, {
+        "dpo": float(loss.detach()),
+        "accuracy": float((margin > 0).float().mean()),
+        "chosen_drift": float((chosen - ref_chosen).detach().mean()),
+        "rejected_drift": float((rejected - ref_rejected).detach().mean()),
+    }
+
+
+def pair_batch(
+    data: ChunkData, chosen: np.ndarray, rejected: np.ndarray
+) -> tuple[Batch, Tensor, Tensor]:
+    """The pairs' shared observation with the chosen chunk; the rejected chunk and its validity."""
+    batch, other = data.batch(chosen), data.batch(rejected)
+    return batch, other.chunk, other.valid
+
+
+def pair_errors(
+    vla: VLA, batch: Batch, rejected: Tensor, valid: Tensor, noise: Tensor, time: Tensor, draws: int
+) -> tuple[Tensor, Tensor]:
+    """Flow errors f32[B] of chosen and rejected chunks under the same noise and time.
+
+    The observation is encoded once for both; `noise` f32[B * draws, H, A], `time` f32[B * draws].
+    """
+    count = len(batch)
+    prefix = vla.encode(batch).repeat(draws)
+    winner = batch.repeat(draws)
+    loser = Batch(
+        {},
+        winner.state,
+        winner.tasks,
+        rejected.repeat_interleave(draws, 0),
+        valid.repeat_interleave(draws, 0),
+    )
+    errors = [vla.flow_loss(b, noise, time, prefix) for b in (winner, loser)]
+    return errors[0].reshape(count, draws).mean(1), errors[1].reshape(count, draws).mean(1)
+
+
+def train(
+    config: DPOConfig,
+    start: VLA,
+    pairs: list[Preference],
+    tries: dict[str, Episode],
+    demonstrations: Iterable[Episode],
+    run: Run,
+    seed: int = 0,
+    label: str = "train dpo",
+) -> VLA:
+    """Improve `start` on `pairs`, which refer to episodes of `tries`; returns a new policy."""
+    torch.manual_seed(seed)
+    reference = copy.deepcopy(start).to(device()).eval().requires_grad_(False)
+    vla = copy.deepcopy(start).to(device())
+    data = ChunkData(vla.spec, vla.config.horizon)
+    used = sorted({ref[0] for p in pairs for ref in (p.chosen, p.rejected)})
+    index = {name: data.add(tries[name]) for name in used}
+    chosen = np.array([data.row(index[p.chosen[0]], p.chosen[1]) for p in pairs])
+    rejected = np.array([data.row(index[p.rejected[0]], p.rejected[1]) for p in pairs])
+    demos = ChunkData(vla.spec, vla.config.horizon, demonstrations)
+    demo_rows = demos.rows()
+    learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    for step in run.steps(learner.resume(run), config.steps, label):
+        random, draws = rng(seed, step), generator(seed, step)
+        pick = random.choice(len(pairs), config.batch)
+        batch, loser, valid = pair_batch(data, chosen[pick], rejected[pick])
+        batch = shift_images(batch, config.shift, random).to(device())
+        loser, valid = loser.to(device()), valid.to(device())
+        time = flow.stratified_time(config.draws, config.batch, draws).T.reshape(-1).to(device())
+        noise = vla.noise(config.batch * config.draws, draws)
+        shared = (batch, loser, valid, noise, time, config.draws)
+        error, error_rejected = pair_errors(vla, *shared)
+        with torch.no_grad():
+            ref, ref_rejected = pair_errors(reference, *shared)
+        preferred, metrics = dpo_loss(error, error_rejected, ref, ref_rejected, config.beta)
+        demo = demos.batch(random.choice(demo_rows, config.batch))
+        demo = shift_images(demo, config.shift, random).to(device())
+        cloned = flow_loss(vla, demo, config.draws, draws).mean()
+        loss = preferred + config.anchor * error.mean() + config.rehearsal * cloned
+        metrics |= learner.step(loss)
+        if step % config.log_every == 0 or step == config.steps - 1:
+            run.log(step, metrics)
+        if (step + 1) % config.save_every == 0:
+            learner.save(run)
+    learner.use_average()
+    vla.save(run.path / "policy")
+    run.finish({"pairs": len(pairs), **metrics})
+    return vla

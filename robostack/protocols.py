@@ -1,0 +1,64 @@
+"""What an environment, a policy and a reward must do. `robostack.testing` holds their exams."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from robostack.types import Episode, Observation, RobotSpec, Step
+
+
+@runtime_checkable
+class Env(Protocol):
+    """One arm and its scene, simulated or real."""
+
+    spec: RobotSpec
+
+    def reset(self, seed: int) -> Step:
+        """Begin a try. The same seed gives the same start; neither flag of the Step is set."""
+
+    def step(self, action: np.ndarray) -> Step:
+        """Execute f32[A] for one control period. Raises ValueError if not finite or misshaped."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """What simulators add: the full state, so that several tries start from one instant."""
+
+    def snapshot(self) -> Any: ...
+
+    def restore(self, snapshot: Any) -> Step:
+        """Return to the snapshot; what follows is what would have followed then, bit for bit."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    def reset(self, seed: int) -> None:
+        """Forget the last try; `seed` fixes whatever the policy draws in the next one."""
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Actions f32[n, A] to be executed in a row from this observation on, n >= 1."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    name: str
+
+    def score(self, episode: Episode) -> np.ndarray:
+        """Potential f32[T+1] in [0, 1] of every observation of the episode."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever the scores would: side-cars written under another one are stale."""
+
+
+@runtime_checkable
+class ChunkReward(Protocol):
+    """A reward that can judge actions before they are executed."""
+
+    name: str
+
+    def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
+        """Goodness f32[N] of chunks f32[N, H, A]; higher is better, comparable within one call."""

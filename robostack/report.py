@@ -1,0 +1,250 @@
+"""One self-contained HTML page of a demo: what came out, how sure it is, and how it was made."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from robostack import figures
+from robostack.data.store import Store
+from robostack.demo import CONTROLS
+from robostack.evaluate import mcnemar, wilson
+from robostack.learn.run import finished
+from robostack.prefer import load as load_preferences
+
+STAGES = {
+    "bc": "cloned",
+    "dpo": "after DPO",
+    "rl": "after DPO and RL",
+}
+COLUMNS = 8  # rollouts shown of each policy
+RING = ("collect", "clone", "roll out", "score", "prefer", "DPO", "RL", "evaluate")
+
+CSS = """
+body{font:15px/1.5 system-ui,sans-serif;color:#20303c}
+body{max-width:1080px;margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:.2rem} h2{margin-top:2.2rem;border-bottom:1px solid #dde4e8;padding-bottom:.2rem}
+table{border-collapse:collapse;margin:.6rem 0} td,th{padding:.25rem .8rem;text-align:left}
+tr:nth-child(even){background:#f4f7f8} th{border-bottom:2px solid #8aa0ad}
+code,pre{background:#f0f3f5;border-radius:4px;padding:.1rem .3rem;font-size:13px}
+pre{padding:.6rem;overflow-x:auto} .big{font-size:1.25rem} .soft{color:#64788a}
+svg,video{max-width:100%;height:auto}
+"""
+
+
+def write(run: Path, out: Path) -> Path:
+    """The page of the demo in folder `run`, as file `out`. Raises FileNotFoundError without one."""
+    run, out = Path(run), Path(out)
+    summary = finished(run)
+    if summary is None or "stages" not in summary:
+        raise FileNotFoundError(f"{run} holds no finished demo (no summary.json with stages)")
+    turns = sorted(run.glob("seed-*"))
+    parts = [
+        _head(summary),
+        _success(summary, turns),
+        _videos(turns[0]),
+        _curves(turns[0]),
+        _rewards(turns),
+        _preferences(turns[0]),
+        _commands(turns[0], summary),
+    ]
+    page = (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>robostack report</title>"
+        f"<style>{CSS}</style><body>{''.join(parts)}</body></html>"
+    )
+    partial = out.with_name(f".{out.name}")
+    partial.write_text(page)
+    partial.replace(out)
+    return out
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{cell}" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}" for cell in row) for row in rows)
+    return f"<table><tr>{head}{body}</table>"
+
+
+def _rate(s: dict) -> str:
+    low, high = s["ci95"]
+    return f"<b>{s['success_rate']:.0%}</b> [{low:.0%}, {high:.0%}]"
+
+
+def _head(summary: dict) -> str:
+    bc, rl = summary["stages"]["bc"], summary["stages"]["rl"]
+    apart = rl["ci95"][0] > bc["ci95"][1]
+    verdict = "The intervals do not overlap." if apart else "The intervals overlap."
+    return (
+        "<h1>robostack: one turn of the ring</h1>"
+        f"<p class='big'>Cloned {_rate(bc)}, after DPO and RL {_rate(rl)} of "
+        f"{rl['episodes']} held-out starts. {verdict}</p>"
+        f"<p class='soft'>{summary['seconds'] / 60:.0f} minutes of work in all.</p>{_ring()}"
+    )
+
+
+def _ring() -> str:
+    """The stages on a circle, clockwise from the top."""
+    n, parts = len(RING), []
+    angle = np.arange(n) / n * 2 * np.pi - np.pi / 2
+    x, y = 360 + 250 * np.cos(angle), 120 + 88 * np.sin(angle)
+    parts.append(
+        "<ellipse cx='360' cy='120' rx='250' ry='88' fill='none' stroke='#8aa0ad' "
+        "stroke-width='2' stroke-dasharray='5 5'/>"
+    )
+    for i, stage in enumerate(RING):
+        learns = stage in ("clone", "DPO", "RL")
+        fill = "#2a6f97" if learns else "#5d7382"
+        parts.append(
+            f"<rect x='{x[i] - 48:.0f}' y='{y[i] - 16:.0f}' width='96' height='32' rx='16' "
+            f"fill='{fill}'/><text x='{x[i]:.0f}' y='{y[i] + 5:.0f}' text-anchor='middle' "
+            f"fill='white' font-size='14'>{stage}</text>"
+        )
+    centre = "<text x='360' y='125' text-anchor='middle' fill='#20303c'>episodes on disk</text>"
+    return f"<svg viewBox='0 0 720 240' width='720' role='img'>{''.join(parts)}{centre}</svg>"
+
+
+def _outcomes(turns: list[Path], name: str) -> np.ndarray:
+    return np.concatenate([finished(t / f"{name}-eval")["outcomes"] for t in turns]).astype(bool)
+
+
+def _success(summary: dict, turns: list[Path]) -> str:
+    cells = [(name, STAGES[name], s, False) for name, s in summary["stages"].items()]
+    cells += [(n, n.replace("_", ", "), s, True) for n, s in summary["controls"].items()]
+    bars = figures.success_bars([(label, s, control) for _, label, s, control in cells])
+    base = _outcomes(turns, "bc")
+    rows = []
+    for name, label, s, _ in cells:
+        p = "" if name == "bc" else f"{mcnemar(base, _outcomes(turns, name)):.2g}"
+        by_seed = ", ".join(f"{r:.0%}" for r in s["by_seed"])
+        what = CONTROLS.get(name, "")
+        rows.append([label, _rate(s), str(s["episodes"]), by_seed, p, f"{s['seconds']:.0f}", what])
+    header = ["policy", "success", "n", "by training seed", "p against cloned", "seconds", ""]
+    note = (
+        "<p class='soft'>Intervals: Wilson, 95 %. p: exact McNemar test on the same starts. "
+        "Evaluation starts are never trained on. Seconds: training and evaluation.</p>"
+    )
+    if not summary["controls"]:
+        note += "<p class='soft'>Control arms are part of <code>make demo-full</code>.</p>"
+    return f"<h2>Success by stage</h2>{bars}{_table(header, rows)}{note}"
+
+
+def _videos(turn: Path) -> str:
+    names = [n for n in ("bc", "rl") if (turn / f"{n}-eval" / "store").is_dir()]
+    rows = []
+    for name in names:
+        store = Store(turn / f"{name}-eval" / "store")
+        rows.append([store.read(i) for i in store.ids()[:COLUMNS]])
+    grid = figures.video(rows, sorted(rows[0][0].images)[0])
+    return (
+        "<h2>Before and after</h2><p>The first "
+        f"{COLUMNS} evaluation starts: above the cloned policy, below the final one. "
+        f"A frame turns green on success, red when time is up.</p>{grid}"
+    )
+
+
+def _metrics(folder: Path) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _line(rows: list[dict], x: str, y: str) -> tuple[list, list]:
+    return [r[x] for r in rows], [r[y] for r in rows]
+
+
+def _curves(turn: Path) -> str:
+    bc, dpo, rl = (_metrics(turn / name) for name in ("bc", "dpo", "rl"))
+    panels = [
+        ("cloning: flow loss", "step", {"loss": _line(bc, "step", "loss")}),
+        (
+            "DPO: drift of the flow error",
+            "step",
+            {
+                "chosen": _line(dpo, "step", "chosen_drift"),
+                "rejected": _line(dpo, "step", "rejected_drift"),
+            },
+        ),
+        (
+            "RL: success of its own rollouts",
+            "rollouts",
+            {"success": _line(rl, "rollouts", "rollout_success")},
+        ),
+    ]
+    constant = _metrics(turn / "rl_constant")
+    if constant:
+        panels[2][2]["constant reward"] = _line(constant, "rollouts", "rollout_success")
+    return f"<h2>Learning curves</h2>{figures.curves(panels)}"
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a positive scores above a negative, ties counting half."""
+    if not len(positive) or not len(negative):
+        return float("nan")
+    above = positive[:, None] - negative[None]
+    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+
+
+def _rewards(turns: list[Path]) -> str:
+    store = Store(turns[0] / "bc-eval" / "store")
+    names = sorted(p.stem for p in (store.path / "scores").glob("*.npz"))
+    tables = {name: store.read_scores(name) for name in names}
+    won = {i: bool(store.attributes(i)["success"]) for i in store.ids()}
+    rows = []
+    for name, table in tables.items():
+        ends = {outcome: np.array([table[i][-1] for i in won if won[i] == outcome]) for outcome in
+                (True, False)}  # fmt: skip
+        means = [f"{v.mean():.2f}" if len(v) else "" for v in ends.values()]
+        rows.append([name, f"{auc(ends[True], ends[False]):.2f}", *means])
+    header = ["reward", "AUC", "mean at end of a success", "of a failure"]
+    shown = [next((i for i in won if won[i] == outcome), None) for outcome in (True, False)]
+    titles = ["a success", "a failure"]
+    traces = [(t, {n: tables[n][i] for n in names}) for t, i in zip(titles, shown) if i]
+    plot = figures.reward_traces([t for t, _ in traces], [t for _, t in traces], 20.0)
+    return (
+        "<h2>What the rewards see</h2><p>On rollouts of the cloned policy from held-out starts, "
+        "which no reward was trained on. AUC: chance that the last potential of a success is above "
+        f"that of a failure.</p>{_table(header, rows)}{plot}"
+    )
+
+
+def _preferences(turn: Path) -> str:
+    pairs, card, _ = load_preferences(turn / "preferences.jsonl")
+    won, decided = card["chosen_succeeded"], card["decided_by_success"]
+    agreement = "no pair differs in success"
+    if decided:
+        low, high = wilson(won, decided)
+        agreement = f"the chosen one succeeded in {won} of {decided} [{low:.0%}, {high:.0%}]"
+    rows = [[n, f"{share:.0%}"] for n, share in sorted(card["term_agrees"].items())]
+    return (
+        f"<h2>Preferences</h2><p>{card['preferences']} pairs of {card['comparisons']} comparisons "
+        f"between {card['tries']} tries from {card['groups']} simulator states. Where only one of "
+        f"a pair ended in success, {agreement}.</p>"
+        + _table(["term", "pairs in which it favours the chosen"], rows)
+        + figures.histogram(np.array([p.margin for p in pairs]), "margin")
+    )
+
+
+def _commands(turn: Path, summary: dict) -> str:
+    rows = []
+    for path in sorted(turn.glob("**/run.json")):
+        about, done = json.loads(path.read_text()), finished(path.parent)
+        if done is not None:
+            about_row = [
+                f"<code>{path.parent.relative_to(turn.parent)}</code>",
+                about["verb"],
+                f"{done['seconds']:.0f}",
+                f"<code>{html.escape(_shell(about['command']))}</code>",
+                about["git"],
+            ]
+            rows.append(about_row)
+    table = _table(["folder", "stage", "seconds", "made by", "code"], rows)
+    return (
+        "<h2>How it was made</h2><p>Each folder holds its settings in <code>run.json</code> and "
+        f"its numbers in <code>summary.json</code>.</p>{table}"
+    )
+
+
+def _shell(command: list[str]) -> str:
+    return shlex.join([Path(command[0]).name, *command[1:]])

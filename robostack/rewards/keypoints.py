@@ -1,0 +1,90 @@
+"""Keypoint affordance: potentials from 3-D points of the gripper, the object and its goal.
+
+After KAGI (arXiv 2407.10341) and ReKep (2409.01652): a task is a list of terms over named
+keypoints, each in [0, 1], which can be read, plotted and tested one by one. Keypoints come from
+whatever fills `Episode.keypoints`: simulator bodies, or a tracker on a real arm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from robostack.types import Episode
+
+Points = dict[str, np.ndarray]  # name -> f32[T, 3] [m], world frame, z up
+
+
+class KeypointError(ValueError):
+    """An episode lacks a keypoint, or a task has no terms."""
+
+
+def near(first: str, second: str, scale: float) -> Callable[[Points], np.ndarray]:
+    """1 where the two meet, falling as 1 - tanh(distance / scale)."""
+    return lambda p: 1 - np.tanh(np.linalg.norm(p[first] - p[second], axis=-1) / scale)
+
+
+def raised(name: str, above: str, rest: float, height: float) -> Callable[[Points], np.ndarray]:
+    """Height of `name` over the plane of `above`: 0 at `rest` [m], 1 at `rest + height`."""
+    return lambda p: np.clip((p[name][:, 2] - p[above][:, 2] - rest) / height, 0, 1)
+
+
+def aligned(upper: str, lower: str, scale: float) -> Callable[[Points], np.ndarray]:
+    """1 where `upper` is straight above `lower`."""
+    return lambda p: 1 - np.tanh(np.linalg.norm((p[upper] - p[lower])[:, :2], axis=-1) / scale)
+
+
+@dataclass(frozen=True)
+class Term:
+    name: str
+    weight: float
+    value: Callable[[Points], np.ndarray]
+
+
+TERMS: dict[str, tuple[Term, ...]] = {
+    "lift the red cube": (
+        Term("reach", 0.4, near("gripper", "object", 0.1)),
+        Term("lift", 0.6, raised("object", "support", 0.02, 0.04)),
+    ),
+    "stack the red cube on the green cube": (
+        Term("reach", 0.2, near("gripper", "object", 0.1)),
+        Term("lift", 0.3, raised("object", "support", 0.02, 0.04)),
+        Term("align", 0.5, aligned("object", "target", 0.1)),
+    ),
+}
+
+
+class KeypointAffordance:
+    """Weighted sum of a task's terms. `align` only counts for an object that is off the table:
+    a later term is multiplied by the one before it, so a stage cannot be skipped."""
+
+    name = "keypoints"
+
+    def terms(self, episode: Episode) -> dict[str, np.ndarray]:
+        """Each term's own value f32[T+1], before weights."""
+        terms = TERMS.get(episode.task)
+        if terms is None:
+            raise KeypointError(
+                f"no keypoint terms for {episode.task!r}; there are terms for: {', '.join(TERMS)}"
+            )
+        try:
+            return {t.name: t.value(episode.keypoints).astype(np.float32) for t in terms}
+        except KeyError as missing:
+            raise KeypointError(
+                f"the episode has no keypoint {missing}; it has: {', '.join(episode.keypoints)}"
+            ) from None
+
+    def score(self, episode: Episode) -> np.ndarray:
+        values = self.terms(episode)
+        total = np.zeros(len(episode) + 1, np.float32)
+        for term in TERMS[episode.task]:
+            gate = values["lift"] if term.name == "align" else 1.0
+            total += term.weight * values[term.name] * gate
+        return total
+
+    def fingerprint(self) -> str:
+        table = [(task, [(t.name, t.weight) for t in terms]) for task, terms in TERMS.items()]
+        return hashlib.sha256(repr(table).encode()).hexdigest()[:16]

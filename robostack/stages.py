@@ -1,0 +1,369 @@
+"""Each stage of the ring as one function: folders in, folder out. The command line and the demo
+call these and nothing else, so both do the same thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from robostack import prefer as preferences
+from robostack.config import to_dict
+from robostack.data.store import Store, StoreError
+from robostack.evaluate import Evaluation, mcnemar
+from robostack.learn import bc, dpo, reward, rl
+from robostack.learn.run import Existing, Run, RunError, finished, progress
+from robostack.policy.vla import VLA
+from robostack.protocols import Reward
+from robostack.rewards.combine import combine
+from robostack.rewards.deviation import Deviation
+from robostack.rewards.keypoints import KeypointAffordance
+from robostack.rewards.learned import CARD as REWARD_CARD
+from robostack.rewards.learned import RewardError, read_card
+from robostack.sim.env import EnvConfig
+from robostack.simulate import Arena, BranchConfig, RunnerConfig
+from robostack.types import Episode, RobotSpec
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Who acts, and how often."""
+
+    by: Literal["expert", "policy", "branch"] = "expert"
+    seeds: int = 20  # start states
+    first_seed: int = 0
+    tries: int = 1  # rollouts of each start state, by=policy
+    noise: float = 0.15  # of the expert's motions, by=expert
+    branch: BranchConfig = field(default_factory=BranchConfig)  # by=branch
+    runner: RunnerConfig = field(default_factory=RunnerConfig)  # by=policy and by=branch
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """On which starts, and how the policy is run."""
+
+    episodes: int = 100
+    first_seed: int = 100_000  # apart from every seed that is trained on
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+
+@dataclass(frozen=True)
+class TrainRLConfig:
+    """Online fine-tuning in simulation."""
+
+    rl: rl.RLConfig = field(default_factory=rl.RLConfig)
+    weights: dict[str, float] = field(
+        default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
+    )
+    runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+
+def open_store(path: str | Path) -> Store:
+    """A store, or the one inside a run folder."""
+    path = Path(path)
+    return Store(path / "store" if (path / "store" / "zarr.json").is_file() else path)
+
+
+def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
+    """All episodes of several stores. Raises StoreError where one is empty."""
+    found: list[Episode] = []
+    for path in paths:
+        store = open_store(path)
+        store.require_episodes()
+        found += [episode for _, episode in store.episodes()]
+    return found
+
+
+def require_episodes(paths: Iterable[str | Path]) -> None:
+    """Raise StoreError where a store is missing or empty, before a run folder is made."""
+    for path in paths:
+        open_store(path).require_episodes()
+
+
+def require_policy(path: str | Path) -> None:
+    """Raise CheckpointError where there is no policy, before a run folder is made."""
+    VLA.load(policy_folder(path))
+
+
+def policy_folder(path: str | Path) -> Path:
+    """A policy folder, or the one inside a run folder."""
+    path = Path(path)
+    return path / "policy" if (path / "policy").is_dir() else path
+
+
+def _gather(
+    run: Run, seeds: list[int], produce: Callable[[list[int]], Iterator[Episode]]
+) -> Store | None:
+    """Append what `produce` yields for the seeds that the run's store lacks.
+
+    Rollouts are functions of their seeds, so a seed that was interrupted half-way is produced
+    again and what the store already has of it is skipped.
+    """
+    path = run.path / "store"
+    store = Store(path) if (path / "zarr.json").is_file() else None
+    have = Counter(store.attributes(i)["seed"] for i in store.ids()) if store else Counter()
+    last = store.attributes(store.ids()[-1])["seed"] if have else None
+    skip = have[last] if have else 0
+    for episode in produce([s for s in seeds if s not in have or s == last]):
+        if episode.seed == last and skip:
+            skip -= 1
+            continue
+        store = store or Store.create(path, episode.spec)
+        store.append(episode)
+    return store
+
+
+def collect(
+    arena: Arena,
+    config: CollectConfig,
+    out: Path,
+    policy: Path | None = None,
+    existing: Existing = "refuse",
+    label: str = "collect",
+) -> dict:
+    """Episodes of a scripted expert or of a policy into `out/store`."""
+    if (policy is None) != (config.by == "expert"):
+        raise ValueError(f"by={config.by}: {'needs' if policy is None else 'takes no'} --policy")
+    settings = to_dict(config) | {"policy": str(policy)}
+    run = Run(out, "collect", settings, config.first_seed, existing)
+    if run.done:
+        return run.done
+    seeds = list(range(config.first_seed, config.first_seed + config.seeds))
+
+    def produce(missing: list[int]) -> Iterator[Episode]:
+        if policy is None:
+            return arena.demonstrations(missing, config.noise, label)
+        folder = policy_folder(policy)
+        if config.by == "branch":
+            return arena.branches(folder, config.runner, config.branch, missing, label)
+        return arena.rollouts(folder, config.runner, missing, label, config.tries)
+
+    store = _gather(run, seeds, produce)
+    attributes = [store.attributes(i) for i in store.ids()]
+    return run.finish(
+        {"episodes": len(attributes), "successes": sum(bool(a["success"]) for a in attributes)}
+    )
+
+
+def evaluate(
+    arena: Arena,
+    config: EvaluateConfig,
+    policy: Path,
+    out: Path,
+    against: Path | None = None,
+    existing: Existing = "refuse",
+    label: str = "evaluate",
+) -> dict:
+    """Success rate with its interval, episodes kept in `out/store`.
+
+    `against` names another evaluation on the same seeds; the summary then holds McNemar's p.
+    """
+    other = _other(against, config)
+    settings = to_dict(config) | {"policy": str(policy)}
+    require_policy(policy)
+    run = Run(out, "evaluate", settings, config.first_seed, existing)
+    if run.done:
+        return run.done
+    seeds = list(range(config.first_seed, config.first_seed + config.episodes))
+    folder = policy_folder(policy)
+    store = _gather(run, seeds, lambda s: arena.rollouts(folder, config.runner, s, label))
+    rows = [store.attributes(i) for i in store.ids()]
+    result = Evaluation(
+        [row["seed"] for row in rows],
+        [bool(row["success"]) for row in rows],
+        [row["steps"] for row in rows],
+    )
+    summary = result.summary()
+    if other is not None:
+        summary["against"] = str(against)
+        summary["mcnemar_p"] = mcnemar(np.array(other["outcomes"]), np.array(result.outcomes))
+    return run.finish(summary)
+
+
+def _other(against: Path | None, config: EvaluateConfig) -> dict | None:
+    if against is None:
+        return None
+    other = finished(against)
+    if other is None or "outcomes" not in other:
+        raise RunError(f"{against} is not a finished evaluation")
+    if other["seeds"][0] != config.first_seed or other["episodes"] != config.episodes:
+        raise RunError(f"{against} was evaluated on other seeds; a paired test needs the same")
+    return other
+
+
+def train_bc(
+    config: bc.BCConfig,
+    data: list[Path],
+    out: Path,
+    seed: int = 0,
+    start: Path | None = None,
+    existing: Existing = "refuse",
+    label: str = "train bc",
+) -> dict:
+    require_episodes(data)
+    settings = to_dict(config) | {"data": [str(p) for p in data], "start": str(start)}
+    run = Run(out, "train bc", settings, seed, existing)
+    if run.done:
+        return run.done
+    episodes = read_episodes(data)
+    policy = None if start is None else VLA.load(policy_folder(start))
+    bc.train(config, episodes[0].spec, episodes, run, seed, policy, label)
+    return finished(out)
+
+
+def train_reward(
+    config: reward.RewardConfig,
+    data: list[Path],
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+) -> dict:
+    require_episodes(data)
+    settings = to_dict(config) | {"data": [str(p) for p in data]}
+    run = Run(out, "train reward", settings, seed, existing)
+    if run.done:
+        return run.done
+    reward.train(config, read_episodes(data), run, seed)
+    return finished(out)
+
+
+def load_reward(path: Path):
+    """A learned reward from its folder or from the run that trained it."""
+    folder = path / "reward" if (path / "reward" / REWARD_CARD).is_file() else path
+    card = read_card(folder)
+    if card["name"] not in reward.KINDS:
+        raise RewardError(f"{folder}: unknown kind {card['name']!r}; {', '.join(reward.KINDS)}")
+    return reward.KINDS[card["name"]](RobotSpec.from_json(card["spec"])).load(folder)
+
+
+def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8) -> dict:
+    """Rewards by name from `keypoints`, `deviation` and folders of learned ones.
+
+    Deviation needs demonstrations to deviate from and a world model to find them with.
+    """
+    found: dict[str, Reward] = {}
+    for name in names:
+        if name == KeypointAffordance.name:
+            found[name] = KeypointAffordance()
+        elif name != Deviation.name:
+            loaded = load_reward(Path(name))
+            found[loaded.name] = loaded
+    if Deviation.name in names:
+        if "world_model" not in found or not demonstrations:
+            raise RewardError("deviation needs --demos and a world model among the rewards")
+        found[Deviation.name] = Deviation(
+            found["world_model"], read_episodes(demonstrations), horizon
+        )
+    return found
+
+
+def score(rewards: dict[str, Reward], data: Path) -> dict[str, int]:
+    """Write a side-car of every reward next to the episodes; up-to-date ones are kept."""
+    store = open_store(data)
+    store.require_episodes()
+    stale = {}
+    for name, judge in rewards.items():
+        try:
+            table = store.read_scores(name, judge.fingerprint())
+        except StoreError:
+            table = {}
+        if set(table) != set(store.ids()):
+            stale[name] = table
+    written = dict.fromkeys(stale, 0)
+    if not stale:
+        return written
+    for episode_id, episode in progress(store.episodes(), "score", len(store)):
+        for name, table in stale.items():
+            if episode_id not in table:
+                table[episode_id] = rewards[name].score(episode)
+                written[name] += 1
+    for name, table in stale.items():
+        store.write_scores(name, rewards[name].fingerprint(), table)
+    return written
+
+
+def prefer(
+    config: preferences.PreferConfig,
+    rewards: dict[str, Reward],
+    data: Path,
+    out: Path,
+    seed: int = 0,
+) -> dict:
+    """Preference set `out` from tries in groups and their side-cars; returns its card."""
+    store = open_store(data)
+    store.require_episodes()
+    used = [name for name in config.weights if name != preferences.OUTCOME]
+    scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in used if n in rewards}
+    missing = sorted(set(used) - set(scores))
+    if missing:
+        raise ValueError(f"weights name {missing}, which are not among the rewards given")
+    groups = preferences.group_candidates(dict(store.episodes()), scores)
+    pairs, card = preferences.build(groups, config, seed)
+    card["rewards"] = {name: rewards[name].fingerprint() for name in scores}
+    preferences.save(out, pairs, card, str(Path(data).resolve()))
+    return card
+
+
+def train_dpo(
+    config: dpo.DPOConfig,
+    policy: Path,
+    pairs: Path,
+    data: Path,
+    demonstrations: list[Path],
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+    label: str = "train dpo",
+) -> dict:
+    chosen, card, _ = preferences.load(pairs)
+    settings = to_dict(config) | {"policy": str(policy), "preferences": card["preferences"]}
+    require_policy(policy)
+    require_episodes([data, *demonstrations])
+    run = Run(out, "train dpo", settings, seed, existing)
+    if run.done:
+        return run.done
+    start = VLA.load(policy_folder(policy))
+    store = open_store(data)
+    tries = {ref[0]: store.read(ref[0]) for p in chosen for ref in (p.chosen, p.rejected)}
+    dpo.train(config, start, chosen, tries, read_episodes(demonstrations), run, seed, label)
+    return finished(out)
+
+
+def train_rl(
+    arena: Arena,
+    config: TrainRLConfig,
+    policy: Path,
+    rewards: dict[str, Reward],
+    demonstrations: list[Path],
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+    label: str = "train rl",
+) -> dict:
+    require_policy(policy)
+    require_episodes(demonstrations)
+    missing = sorted(set(config.weights) - set(rewards))
+    if missing:
+        raise RewardError(f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}")
+    settings = to_dict(config) | {"policy": str(policy)}
+    run = Run(out, "train rl", settings, seed, existing)
+    if run.done:
+        return run.done
+    start = VLA.load(policy_folder(policy))
+
+    def judge(episode: Episode) -> np.ndarray:
+        return combine({n: rewards[n].score(episode) for n in config.weights}, config.weights)
+
+    def roll(folder: Path, seeds: list[int]) -> Iterator[Episode]:
+        return arena.rollouts(folder, config.runner, seeds, f"{label}: rollouts")
+
+    demos = read_episodes(demonstrations)
+    rl.train(config.rl, start, roll, judge, demos, run, seed, label)
+    return finished(out)

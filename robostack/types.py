@@ -1,0 +1,209 @@
+"""The nouns. Letters used in every shape of the project:
+
+B batch  T control steps of an episode  H steps of an action chunk  A action dims  S state dims
+N candidates  K draws or tries  P prefix tokens
+
+An episode has T actions and T+1 observations: observation t is what was seen *before* action t.
+Images are uint8[H, W, 3] RGB, quaternions wxyz, lengths metres, angles radians, times seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SOURCES = ("demo", "rollout", "intervention")
+
+
+class ShapeError(ValueError):
+    """An array does not have the shape or dtype that its field promises."""
+
+
+class SpecMismatch(ValueError):
+    """Two parts of the stack (data, checkpoint, environment) disagree about the robot."""
+
+
+def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
+    ok = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
+    ok = ok and all(want is None or got == want for got, want in zip(array.shape, shape))
+    if not ok:
+        got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array)
+        want = f"{np.dtype(dtype)}{['any' if s is None else s for s in shape]}"
+        raise ShapeError(f"{name}: expected {want}, got {got}")
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """The contract between data, checkpoint, simulator and robot.
+
+    Saved in every store and checkpoint and compared on load, because a silent mismatch (a gripper
+    sign, a camera, a rate) costs more success than most algorithms gain.
+
+    `conventions` holds what numbers alone cannot say, e.g. {"action": "delta", "frame": "base",
+    "gripper": "+1 closes", "render": "lean"}.
+    """
+
+    robot: str
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    cameras: dict[str, tuple[int, int]]  # name -> (height, width) [px]
+    control_hz: float
+    conventions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.action_names) == len(self.action_low) == len(self.action_high):
+            raise ShapeError(
+                f"RobotSpec: {len(self.action_names)} action names, {len(self.action_low)} lower "
+                f"and {len(self.action_high)} upper bounds; expected the same number of each"
+            )
+        for name, low, high in zip(self.action_names, self.action_low, self.action_high):
+            if not low < high:
+                raise ShapeError(f"RobotSpec: action {name!r} has bounds [{low}, {high}]")
+
+    @property
+    def state_dim(self) -> int:
+        return len(self.state_names)
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.action_names)
+
+    def clip(self, actions: np.ndarray) -> np.ndarray:
+        """Actions limited to the spec's bounds, f32[..., A]."""
+        return np.clip(actions, self.action_low, self.action_high).astype(np.float32)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> RobotSpec:
+        raw = json.loads(text)
+        names = {f.name for f in dataclasses.fields(cls)}
+        if set(raw) != names:
+            raise SpecMismatch(
+                f"robot spec has fields {sorted(raw)}, expected {sorted(names)}; "
+                "it was written by another version"
+            )
+        for key in ("state_names", "action_names", "action_low", "action_high"):
+            raw[key] = tuple(raw[key])
+        raw["cameras"] = {name: tuple(size) for name, size in raw["cameras"].items()}
+        return cls(**raw)
+
+    def require_same(self, other: RobotSpec, mine: str, theirs: str) -> None:
+        """Raise SpecMismatch naming every field in which the two differ."""
+        rows = [
+            f"  {f.name}: {mine} has {getattr(self, f.name)}, {theirs} has {getattr(other, f.name)}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if rows:
+            raise SpecMismatch(f"{mine} and {theirs} do not fit together:\n" + "\n".join(rows))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy may see at one instant."""
+
+    images: dict[str, np.ndarray]  # camera -> uint8[H, W, 3] RGB
+    state: np.ndarray  # f32[S], in the order of RobotSpec.state_names
+    task: str  # instruction
+    stamp: float  # [s] on the environment's clock
+
+    def __post_init__(self) -> None:
+        _check("Observation.state", self.state, np.float32, (None,))
+        for name, image in self.images.items():
+            _check(f"Observation.images[{name}]", image, np.uint8, (None, None, 3))
+
+
+@dataclass(frozen=True)
+class Step:
+    """The answer of an environment to one action. It carries no reward: judging is not its job.
+
+    `keypoints` is privileged (a simulator's bodies, a motion tracker): rewards may read it, a
+    policy never sees it, which is why it is not part of the Observation.
+    """
+
+    observation: Observation
+    terminated: bool  # the task ended by itself (success, or a failure that cannot be undone)
+    truncated: bool  # the time limit cut it
+    success: bool | None  # None where nobody can tell
+    keypoints: dict[str, np.ndarray] = field(default_factory=dict)  # name -> f32[3] [m] world
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One try, columnar, never edited."""
+
+    states: np.ndarray  # f32[T+1, S]
+    images: dict[str, np.ndarray]  # camera -> uint8[T+1, H, W, 3]
+    stamps: np.ndarray  # f64[T+1] [s]
+    actions: np.ndarray  # f32[T, A], as executed
+    task: str
+    success: bool | None
+    terminated: bool
+    source: str  # one of SOURCES
+    seed: int  # of the environment's reset
+    spec: RobotSpec
+    keypoints: dict[str, np.ndarray] = field(default_factory=dict)  # name -> f32[T+1, 3] [m] world
+    group: str = ""  # tries that began in the very same simulator state share a non-empty group
+
+    def __post_init__(self) -> None:
+        _check("Episode.actions", self.actions, np.float32, (None, self.spec.action_dim))
+        n = len(self.actions) + 1
+        if n < 2:
+            raise ShapeError("Episode.actions: expected at least one action, got none")
+        _check("Episode.states", self.states, np.float32, (n, self.spec.state_dim))
+        _check("Episode.stamps", self.stamps, np.float64, (n,))
+        if set(self.images) != set(self.spec.cameras):
+            raise ShapeError(
+                f"Episode.images: expected cameras {sorted(self.spec.cameras)}, "
+                f"got {sorted(self.images)}"
+            )
+        for name, (height, width) in self.spec.cameras.items():
+            _check(f"Episode.images[{name}]", self.images[name], np.uint8, (n, height, width, 3))
+        for name, points in self.keypoints.items():
+            _check(f"Episode.keypoints[{name}]", points, np.float32, (n, 3))
+        if self.source not in SOURCES:
+            raise ValueError(f"Episode.source: expected one of {SOURCES}, got {self.source!r}")
+        for name, array in (("states", self.states), ("actions", self.actions)):
+            if not np.isfinite(array).all():
+                step = int(np.argwhere(~np.isfinite(array))[0, 0])
+                raise ValueError(f"Episode.{name}: not finite at step {step}")
+
+    def __len__(self) -> int:
+        """Number of actions T."""
+        return len(self.actions)
+
+    def observation(self, t: int) -> Observation:
+        return Observation(
+            images={name: frames[t] for name, frames in self.images.items()},
+            state=self.states[t],
+            task=self.task,
+            stamp=float(self.stamps[t]),
+        )
+
+
+@dataclass(frozen=True)
+class Preference:
+    """From the same observation, the chunk at `chosen` was better than the one at `rejected`.
+
+    Both are references (episode id, step); nothing is copied. `terms` tells every reward's part
+    in the decision, in the units of that reward, chosen minus rejected.
+    """
+
+    chosen: tuple[str, int]
+    rejected: tuple[str, int]
+    margin: float  # > 0, after weighting
+    terms: dict[str, float]
+    group: str
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.margin) and self.margin > 0):
+            raise ValueError(f"Preference.margin: expected a positive number, got {self.margin}")
+        if self.chosen == self.rejected:
+            raise ValueError(f"Preference: chosen and rejected are both {self.chosen}")

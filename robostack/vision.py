@@ -1,0 +1,107 @@
+"""Small networks that turn pixels and words into vectors, for policies and rewards alike."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class WordHasher:
+    """Words to token ids without a vocabulary file: a stable hash into `size` buckets; 0 pads."""
+
+    def __init__(self, size: int = 512, length: int = 12):
+        self.size, self.length = size, length
+
+    def __call__(self, tasks: list[str]) -> Tensor:
+        """i64[B, W], padded to the longest of these instructions, at most `length` words."""
+        rows = []
+        for task in tasks:
+            words = task.lower().split()[: self.length]
+            rows.append([1 + zlib.crc32(word.encode()) % (self.size - 1) for word in words])
+        longest = max(1, *map(len, rows)) if rows else 1
+        return torch.tensor([ids + [0] * (longest - len(ids)) for ids in rows])
+
+
+def grid_position(height: int, width: int, dim: int, device: torch.device) -> Tensor:
+    """2-D sine-cosine position code f32[height * width, dim]; any image size, nothing to learn."""
+    quarter = dim // 4
+    frequency = 1.0 / 100 ** (torch.arange(quarter, device=device) / quarter)
+    y, x = torch.meshgrid(
+        torch.linspace(0, 8, height, device=device),
+        torch.linspace(0, 8, width, device=device),
+        indexing="ij",
+    )
+    angles = [axis.reshape(-1, 1) * frequency for axis in (y, x)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+
+
+class ImageStem(nn.Module):
+    """uint8 images to patch tokens through four strided convolutions: one token per 16 px."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        channels = [3, 32, 64, 96, width]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(channels, channels[1:])):
+            size = 5 if i == 0 else 3
+            layers += [
+                nn.Conv2d(before, after, size, stride=2, padding=size // 2),
+                nn.GroupNorm(8, after),
+                nn.GELU(),
+            ]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8[B, H, W, 3] -> f32[B, H/16 * W/16, width]."""
+        x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # the only place that swaps the layout
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        position = grid_position(x.shape[2], x.shape[3], x.shape[1], x.device)
+        return x.flatten(2).transpose(1, 2) + position
+
+
+def shrink(images: dict[str, np.ndarray], side: int) -> np.ndarray:
+    """All cameras as the channels of one small picture: {camera: uint8[M, H, W, 3]} ->
+    uint8[M, 3 * cameras, side, side], averaged over areas, cameras in the order of their names.
+
+    Rewards look at far more frames than policies; at a quarter of the size they cost a tenth.
+    """
+    small = []
+    for name in sorted(images):
+        frames = torch.from_numpy(images[name]).permute(0, 3, 1, 2).float()
+        small.append(F.adaptive_avg_pool2d(frames, side).round().to(torch.uint8))
+    return torch.cat(small, 1).numpy()
+
+
+class FrameEncoder(nn.Module):
+    """Shrunk frames and state to one vector an observation: the eye of every learned reward."""
+
+    def __init__(self, cameras: int, state_dim: int, out: int, side: int = 32):
+        super().__init__()
+        self.side = side
+        self.layers = nn.Sequential(
+            nn.Conv2d(3 * cameras, 32, 5, stride=2, padding=2),
+            nn.GroupNorm(8, 32),
+            nn.GELU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 64),
+            nn.GELU(),
+            nn.Conv2d(64, 64, 3, stride=2, padding=1),
+            nn.GroupNorm(8, 64),
+            nn.GELU(),
+            nn.Flatten(),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(64 * (side // 8) ** 2 + state_dim, 2 * out),
+            nn.LayerNorm(2 * out),
+            nn.GELU(),
+            nn.Linear(2 * out, out),
+        )
+
+    def forward(self, frames: Tensor, state: Tensor) -> Tensor:
+        """frames uint8[M, C, side, side], normalised state f32[M, S] -> f32[M, out]."""
+        seen = self.layers(frames.float() / 127.5 - 1)
+        return self.head(torch.cat([seen, state], dim=1))

@@ -1,0 +1,49 @@
+"""Packaging: `robostack.sim` lives in `sim/`, `robostack.real` in `real/`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def mapped(folder: str, name: str) -> list[str]:
+    return [name, *(f"{name}.{package}" for package in find_packages(folder))]
+
+
+version = next(
+    line.split('"')[1]
+    for line in (HERE / "robostack" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="robostack",
+    version=version,
+    description="Post-train vision-language-action policies with learned rewards",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim"),
+    package_dir={"robostack.sim": "sim"},
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26,<2",
+        "zarr>=3.0,<4",
+        "safetensors>=0.4",
+        "diffusers>=0.30",
+        "opencv-python>=4.8",
+        "pyyaml>=6",
+        "tqdm>=4.60",
+        "mujoco>=3.3,<3.4",
+        "robosuite==1.5.2",
+        "fast-simplification>=0.1.9",
+        "matplotlib>=3.7",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.6", "build>=1"],
+        "ros": ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
+    },
+    entry_points={"console_scripts": ["robostack=robostack.cli:main"]},
+)

@@ -1,0 +1,93 @@
+"""Lean off-screen rendering: one GL context for all cameras, no multisampling or second passes."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from robostack.sim import gl
+from robostack.sim.meshes import lean_model
+
+FACES = 10_000  # indistinguishable from 180,000 up to 128 px; see tests/bench/render_speed.py
+_OFF = ("SHADOW", "REFLECTION", "SKYBOX", "HAZE", "FOG")
+
+
+class LeanRenderer:
+    """Renders `cameras` {name: (height, width)} of the scene described by `xml`.
+
+    It holds its own model and data: the physics model keeps its meshes, and only positions are
+    copied over. Raises ValueError for a camera that the scene lacks, gl.NoGL without a back end.
+    """
+
+    def __init__(self, xml: str, cameras: dict[str, tuple[int, int]], faces: int = FACES):
+        gl.require_backend()
+        self.model = lean_model(xml, faces)
+        known = [self.model.camera(i).name for i in range(self.model.ncam)]
+        for name in cameras:
+            if name not in known:
+                raise ValueError(f"unknown camera {name!r}; this scene has: {', '.join(known)}")
+        self.data = mujoco.MjData(self.model)
+        self.cameras = cameras
+        self.ids = {name: known.index(name) for name in cameras}
+        height = max(size[0] for size in cameras.values())
+        width = max(size[1] for size in cameras.values())
+        self.model.vis.quality.offsamples = 0
+        self.model.vis.global_.offheight, self.model.vis.global_.offwidth = height, width
+        self.gl = mujoco.GLContext(width, height)
+        self.gl.make_current()
+        self.context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+        self.scene = mujoco.MjvScene(self.model, maxgeom=2000)
+        for flag in _OFF:
+            self.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
+        self.option = mujoco.MjvOption()
+        self.option.geomgroup[:] = 0
+        self.option.geomgroup[1] = 1  # robosuite: group 0 collides, group 1 is seen
+        self.option.sitegroup[:] = 0
+        self.camera = mujoco.MjvCamera()
+        self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self.perturb = mujoco.MjvPerturb()
+
+    def render(self, qpos: np.ndarray) -> dict[str, np.ndarray]:
+        """Images {camera: uint8[H, W, 3] RGB} at generalised positions f64[nq]."""
+        self.data.qpos[:] = qpos
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        self.gl.make_current()
+        images = {}
+        for name, (height, width) in self.cameras.items():
+            self.camera.fixedcamid = self.ids[name]
+            mujoco.mjv_updateScene(
+                self.model,
+                self.data,
+                self.option,
+                self.perturb,
+                self.camera,
+                mujoco.mjtCatBit.mjCAT_ALL,
+                self.scene,
+            )
+            view = mujoco.MjrRect(0, 0, width, height)
+            pixels = np.empty((height, width, 3), np.uint8)
+            mujoco.mjr_render(view, self.scene, self.context)
+            mujoco.mjr_readPixels(pixels, None, view, self.context)
+            images[name] = pixels[::-1].copy()  # GL counts rows from below
+        return images
+
+    def project(self, name: str, points: np.ndarray) -> np.ndarray:
+        """Pixels (x, y) f64[N, 2] of world points f64[N, 3] at the last rendered positions."""
+        height, width = self.cameras[name]
+        camera = self.ids[name]
+        focal = 0.5 * height / np.tan(0.5 * np.deg2rad(self.model.cam_fovy[camera]))
+        rotation = self.data.cam_xmat[camera].reshape(3, 3)
+        local = (np.atleast_2d(points) - self.data.cam_xpos[camera]) @ rotation
+        depth = -local[:, 2:]  # a MuJoCo camera looks along its own -z, y up
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        return centre + focal * local[:, :2] * [1, -1] / depth
+
+    def close(self) -> None:
+        """Free the GL context; not doing so makes EGL complain when Python exits."""
+        if self.gl is not None:
+            self.context.free()
+            self.gl.free()
+            self.gl = None

@@ -1,0 +1,21 @@
+"""What a scripted expert may look at: the privileged state of a robosuite environment."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+
+class Scene:
+    """Poses in the world frame: position f64[3] [m], rotation matrix f64[3, 3]."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, gripper_site: int):
+        self.model, self.data, self._site = model, data, gripper_site
+
+    def gripper(self) -> tuple[np.ndarray, np.ndarray]:
+        rotation = self.data.site_xmat[self._site].reshape(3, 3).copy()
+        return self.data.site_xpos[self._site].copy(), rotation
+
+    def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        index = self.model.body(name).id
+        return self.data.xpos[index].copy(), self.data.xmat[index].reshape(3, 3).copy()
