@@ -169,7 +169,7 @@ VERBS: dict[str, Verb] = {
         "episodes of a scripted expert or of a policy",
         "robostack collect --out runs/demos seeds=20 noise=0.15\n"
         "robostack collect --policy runs/bc --out runs/tries by=branch seeds=24 branch.tries=4",
-        _config("stages", "CollectConfig"),
+        _config("stages", "CollectCommand"),
         _collect,
         takes=("--policy",),
     ),
@@ -202,14 +202,14 @@ VERBS: dict[str, Verb] = {
         "improve a policy on its own rollouts",
         "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
         "--out runs/rl weights='{keypoints: 1}' rl.iterations=6",
-        _config("stages", "TrainRLConfig"),
+        _config("stages", "TrainRLCommand"),
         _train_rl,
         needs=("--policy", "--demos", "--reward"),
     ),
     "evaluate": Verb(
         "success rate with its 95 % interval",
         "robostack evaluate --policy runs/rl --against runs/bc-eval --out runs/rl-eval",
-        _config("stages", "EvaluateConfig"),
+        _config("stages", "EvaluateCommand"),
         _evaluate,
         needs=("--policy",),
         takes=("--against",),

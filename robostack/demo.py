@@ -16,6 +16,7 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import KINDS, RewardConfig
 from robostack.learn.run import finished, write_json
 from robostack.prefer import PreferConfig
+from robostack.sim.env import EnvConfig
 from robostack.simulate import Arena, RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
 
@@ -32,6 +33,7 @@ class DemoConfig:
 
     seeds: int = 1
     controls: bool = False
+    env: EnvConfig = field(default_factory=EnvConfig)
     demos: CollectConfig = field(default_factory=CollectConfig)
     bc: BCConfig = field(default_factory=lambda: BCConfig(steps=800))
     tries: CollectConfig = field(
@@ -206,7 +208,7 @@ def run(config: DemoConfig, out: Path, workers: int = 0) -> dict:
     if config.seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {config.seeds}")
     turns, controls = [], []
-    with Arena(config.evaluate.env, workers) as arena:
+    with Arena(config.env, workers) as arena:
         for seed in range(config.seeds):
             ring = Ring(arena, config, out / f"seed-{seed}", seed)
             turns.append(_timed(ring, ring.turn()))

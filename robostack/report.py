@@ -29,6 +29,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#20303c}
 body{max-width:1080px;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:.2rem} h2{margin-top:2.2rem;border-bottom:1px solid #dde4e8;padding-bottom:.2rem}
 table{border-collapse:collapse;margin:.6rem 0} td,th{padding:.25rem .8rem;text-align:left}
+td b{white-space:nowrap}
 tr:nth-child(even){background:#f4f7f8} th{border-bottom:2px solid #8aa0ad}
 code,pre{background:#f0f3f5;border-radius:4px;padding:.1rem .3rem;font-size:13px}
 pre{padding:.6rem;overflow-x:auto} .big{font-size:1.25rem} .soft{color:#64788a}
@@ -70,7 +71,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _rate(s: dict) -> str:
     low, high = s["ci95"]
-    return f"<b>{s['success_rate']:.0%}</b> [{low:.0%}, {high:.0%}]"
+    return f"<b>{s['success_rate']:.0%}</b>&nbsp;[{low:.0%},&nbsp;{high:.0%}]"
 
 
 def _head(summary: dict) -> str:
@@ -180,8 +181,6 @@ def _curves(turn: Path) -> str:
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Chance that a positive scores above a negative, ties counting half."""
-    if not len(positive) or not len(negative):
-        return float("nan")
     above = positive[:, None] - negative[None]
     return float((above > 0).mean() + 0.5 * (above == 0).mean())
 
@@ -193,10 +192,13 @@ def _rewards(turns: list[Path]) -> str:
     won = {i: bool(store.attributes(i)["success"]) for i in store.ids()}
     rows = []
     for name, table in tables.items():
-        ends = {outcome: np.array([table[i][-1] for i in won if won[i] == outcome]) for outcome in
-                (True, False)}  # fmt: skip
+        ends = {
+            outcome: np.array([table[i][-1] for i in won if won[i] == outcome])
+            for outcome in (True, False)
+        }
         means = [f"{v.mean():.2f}" if len(v) else "" for v in ends.values()]
-        rows.append([name, f"{auc(ends[True], ends[False]):.2f}", *means])
+        both = all(map(len, ends.values()))
+        rows.append([name, f"{auc(ends[True], ends[False]):.2f}" if both else "", *means])
     header = ["reward", "AUC", "mean at end of a success", "of a failure"]
     shown = [next((i for i in won if won[i] == outcome), None) for outcome in (True, False)]
     titles = ["a success", "a failure"]

@@ -122,13 +122,21 @@ class WorkerError(RuntimeError):
     """A worker process failed; carries its traceback."""
 
 
-def _work(setup: Callable[[], Any], jobs, results) -> None:
-    # one thread each: the workers share the cores, and torch would take them all for every worker
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _next(jobs, parent: int) -> tuple | None:
+    """The next job, or None once the parent is gone: a killed parent must leave no worker."""
+    while os.getppid() == parent:
+        try:
+            return jobs.get(timeout=2.0)
+        except queue.Empty:
+            continue
+    return None
+
+
+def _work(setup: Callable[[], Any], jobs, results, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops us
     try:
         context = setup()
-        while (task := jobs.get()) is not None:
+        while (task := _next(jobs, parent)) is not None:
             index, function, arguments = task
             results.put((index, function(context, *arguments), None))
     except Exception as error:
@@ -154,7 +162,11 @@ class Pool:
         spawn = multiprocessing.get_context("spawn")  # GL contexts and threads do not survive fork
         self._jobs, self._results = spawn.Queue(), spawn.Queue()
         self._processes = [
-            spawn.Process(target=_work, args=(self._setup, self._jobs, self._results), daemon=True)
+            spawn.Process(
+                target=_work,
+                args=(self._setup, self._jobs, self._results, os.getpid()),
+                daemon=True,
+            )
             for _ in range(self.workers)
         ]
         for process in self._processes:
@@ -169,7 +181,13 @@ class Pool:
             return
         if not self._processes:
             self._start()
-        yield from self._ordered(function, iter(jobs))
+        complete = False
+        try:
+            yield from self._ordered(function, iter(jobs))
+            complete = True
+        finally:
+            if not complete:  # abandoned or failed: unread results must not reach the next run
+                self.close()
 
     def _ordered(self, function: Callable, jobs: Iterator[tuple]) -> Iterator[Any]:
         sent = 0
@@ -183,7 +201,6 @@ class Pool:
             while wanted not in done:
                 index, value, error = self._receive()
                 if error:
-                    self.close()
                     raise WorkerError(f"a rollout worker failed: {error}")
                 done[index] = value
                 for job in itertools.islice(jobs, 1):
@@ -198,7 +215,6 @@ class Pool:
             except queue.Empty:
                 dead = [p.exitcode for p in self._processes if not p.is_alive()]
                 if dead:
-                    self.close()
                     raise WorkerError(f"a rollout worker died with exit code {dead[0]}") from None
 
     def close(self) -> None:

@@ -40,7 +40,6 @@ class CollectConfig:
     noise: float = 0.15  # of the expert's motions, by=expert
     branch: BranchConfig = field(default_factory=BranchConfig)  # by=branch
     runner: RunnerConfig = field(default_factory=RunnerConfig)  # by=policy and by=branch
-    env: EnvConfig = field(default_factory=EnvConfig)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class EvaluateConfig:
     episodes: int = 100
     first_seed: int = 100_000  # apart from every seed that is trained on
     runner: RunnerConfig = field(default_factory=RunnerConfig)
-    env: EnvConfig = field(default_factory=EnvConfig)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,28 @@ class TrainRLConfig:
         default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
     )
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Where a command that acts takes place; the demo's stages share one such place instead."""
+
     env: EnvConfig = field(default_factory=EnvConfig)
+
+
+@dataclass(frozen=True)
+class CollectCommand(Simulated, CollectConfig):
+    pass
+
+
+@dataclass(frozen=True)
+class EvaluateCommand(Simulated, EvaluateConfig):
+    pass
+
+
+@dataclass(frozen=True)
+class TrainRLCommand(Simulated, TrainRLConfig):
+    pass
 
 
 def open_store(path: str | Path) -> Store:
@@ -131,7 +150,7 @@ def collect(
     """Episodes of a scripted expert or of a policy into `out/store`."""
     if (policy is None) != (config.by == "expert"):
         raise ValueError(f"by={config.by}: {'needs' if policy is None else 'takes no'} --policy")
-    settings = to_dict(config) | {"policy": str(policy)}
+    settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
     run = Run(out, "collect", settings, config.first_seed, existing)
     if run.done:
         return run.done
@@ -166,7 +185,7 @@ def evaluate(
     `against` names another evaluation on the same seeds; the summary then holds McNemar's p.
     """
     other = _other(against, config)
-    settings = to_dict(config) | {"policy": str(policy)}
+    settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
     require_policy(policy)
     run = Run(out, "evaluate", settings, config.first_seed, existing)
     if run.done:
@@ -352,7 +371,7 @@ def train_rl(
     missing = sorted(set(config.weights) - set(rewards))
     if missing:
         raise RewardError(f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}")
-    settings = to_dict(config) | {"policy": str(policy)}
+    settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
     run = Run(out, "train rl", settings, seed, existing)
     if run.done:
         return run.done

@@ -131,7 +131,7 @@ class Store:
         try:
             group = zarr.open_group(folder, mode="r")
             attributes = dict(group.attrs)
-            attributes.pop("steps")
+            attributes.pop("steps", None)  # derived: for listing only
         except Exception as error:
             raise StoreError(f"{folder} cannot be opened: {error}") from None
 

@@ -33,7 +33,7 @@ from robostack.types import Episode, Preference
 class DPOConfig:
     """Preference learning from an existing policy."""
 
-    steps: int = 300
+    steps: int = 200
     batch: int = 16  # pairs a step
     draws: int = 4  # noises and times per pair
     lr: float = 1e-4

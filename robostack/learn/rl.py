@@ -47,14 +47,14 @@ class RLConfig:
     """Online fine-tuning from an existing policy."""
 
     iterations: int = 6
-    episodes: int = 40  # rollouts an iteration, each from a new start
-    updates: int = 150  # policy updates an iteration
+    episodes: int = 60  # rollouts an iteration, each from a new start
+    updates: int = 200  # policy updates an iteration
     batch: int = 32
     draws: int = 4
     lr: float = 3e-4
     warmup: int = 20
     average: float = 0.99
-    temperature: float = 0.2  # in units of success probability
+    temperature: float = 0.05  # in units of success probability
     gamma: float = 0.99  # per control step
     trace: float = 0.95  # lambda of generalised advantage estimation
     shaping: float = 1.0  # weight of the potentials; 0 leaves bare success

@@ -1,0 +1,170 @@
+"""A point on a line as Env, a Policy that draws its actions, and seeded synthetic episodes.
+
+Numpy only: worker processes import this file.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from robostack.types import Episode, Observation, RobotSpec, Step
+
+LIFT, STACK = "lift the red cube", "stack the red cube on the green cube"
+SPEC = RobotSpec(
+    robot="fake",
+    state_names=("x", "speed", "opening"),
+    action_names=("dx", "dy", "gripper"),
+    action_low=(-1.0, -1.0, -1.0),
+    action_high=(1.0, 1.0, 1.0),
+    cameras={"top": (16, 16)},
+    control_hz=10.0,
+    conventions={"action": "delta", "gripper": "+1 closes"},
+)
+
+
+def make_episode(seed: int, steps: int = 5, **changes) -> Episode:
+    """Random content in every field; `changes` replace fields."""
+    rng = np.random.default_rng(seed)
+    n = steps + 1
+    fields = dict(
+        states=rng.normal(size=(n, 3)).astype(np.float32),
+        images={"top": rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)},
+        stamps=np.arange(n) / 10.0,
+        actions=rng.uniform(-1, 1, (steps, 3)).astype(np.float32),
+        task=LIFT,
+        success=bool(seed % 2),
+        terminated=bool(seed % 2),
+        source="rollout",
+        seed=seed,
+        spec=SPEC,
+        keypoints={"object": rng.normal(size=(n, 3)).astype(np.float32)},
+        group=f"seed {seed // 2} step 0",
+    )
+    return Episode(**(fields | changes))
+
+
+class LineEnv:
+    """x moves by action / 10 from a seeded start below 0.2; beyond 1 it has succeeded.
+
+    The picture is a bright column at x.
+    """
+
+    def __init__(self, horizon: int = 20, log: list | None = None):
+        self.spec, self.horizon, self.log = SPEC, horizon, log
+        self.x, self.t = 0.0, 0
+
+    def reset(self, seed: int) -> Step:
+        self.x, self.t = float(np.random.default_rng(seed).uniform(0, 0.2)), 0
+        return self._look()
+
+    def step(self, action: np.ndarray) -> Step:
+        self.x, self.t = self.x + 0.1 * float(action[0]), self.t + 1
+        return self._look()
+
+    def snapshot(self):
+        return self.x, self.t
+
+    def restore(self, snapshot) -> Step:
+        self.x, self.t = snapshot
+        return self._look()
+
+    def close(self) -> None:
+        if self.log is not None:
+            self.log.append("closed")
+
+    def _look(self) -> Step:
+        image = np.zeros((16, 16, 3), np.uint8)
+        image[:, int(np.clip(15 * self.x, 0, 15))] = 255
+        state = np.array([self.x, self.t, 0], np.float32)
+        success = self.x >= 1
+        return Step(
+            observation=Observation({"top": image}, state, LIFT, self.t / 10),
+            terminated=success,
+            truncated=not success and self.t >= self.horizon,
+            success=success,
+            keypoints={"object": np.array([self.x, 0, 0], np.float32)},
+        )
+
+
+class DrawnPolicy:
+    """Two actions at a time, uniform between `low` and 1."""
+
+    def __init__(self, low: float = 0.0):
+        self.low = low
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self._rng.uniform(self.low, 1, (2, 3)).astype(np.float32)
+
+
+SQUARE_SPEC = replace(SPEC, state_names=("nothing",), cameras={"top": (32, 32)})
+
+
+def square_episode(seed: int, steps: int = 16, success=True, jerky=False) -> Episode:
+    """A bright square whose column is the progress; action 0 is how far it moves in a step.
+
+    Its row and the other actions say nothing. Successes end at the right edge, failures wander on
+    the left. A jerky one is fast for a while and then slow, or the reverse, and has its place as
+    its state, which otherwise says nothing either.
+    """
+    rng = np.random.default_rng(seed)
+    actions = rng.uniform(-1, 1, (steps, 3)).astype(np.float32)
+    if jerky:
+        fast = (np.arange(steps) < rng.integers(4, steps - 4)) == (rng.random() < 0.5)
+        actions[:, 0] = np.where(fast, 0.8, -0.8) + 0.2 * actions[:, 0]
+    speed = (0.8 + actions[:, 0]) if success else actions[:, 0]
+    moved = np.concatenate([[0], np.cumsum(speed / steps)])
+    x = np.clip(1 - moved[-1] + moved if success else 0.2 + moved, 0, 1)
+    frames = rng.integers(0, 30, (steps + 1, 32, 32, 3), dtype=np.uint8)
+    row = rng.integers(4, 20)
+    for frame, column in zip(frames, np.round(x * 24).astype(int)):
+        frame[row : row + 8, column : column + 8] = 250
+    return make_episode(
+        seed,
+        steps,
+        spec=SQUARE_SPEC,
+        images={"top": frames},
+        states=(x if jerky else 0.01 * rng.normal(size=steps + 1))[:, None].astype(np.float32),
+        actions=actions,
+        success=success,
+        terminated=success,
+        keypoints={},
+    )
+
+
+def backwards(episode: Episode) -> Episode:
+    """The same pictures and states in reverse order."""
+    images = {name: frames[::-1].copy() for name, frames in episode.images.items()}
+    return replace(episode, images=images, states=episode.states[::-1].copy())
+
+
+# what workers do: at module level, because spawned processes find functions by name
+
+
+def line_env() -> LineEnv:
+    return LineEnv()
+
+
+def broken_setup() -> LineEnv:
+    raise OSError("no such device")
+
+
+def roll_line(env: LineEnv, seed: int) -> Episode:
+    from robostack.rollout import rollout
+
+    return rollout(env, DrawnPolicy(), seed)
+
+
+def times_ten(env: LineEnv, number: int) -> int:
+    if number < 0:
+        raise ArithmeticError(f"cannot use {number}")
+    return 10 * number
+
+
+def die(env: LineEnv, code: int) -> None:
+    import os
+
+    os._exit(code)

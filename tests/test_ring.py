@@ -1,0 +1,110 @@
+"""The real main, the whole ring, on a tiny configuration: real physics, pixels and files."""
+
+import json
+import re
+
+import pytest
+
+from robostack.cli import FAILED, OK, USAGE, main
+
+TINY = """
+env: {cameras: {agentview: 32}}
+demos: {seeds: 2, noise: 0.05}
+bc: {steps: 4, batch: 4, draws: 2, policy: {width: 32, layers: 1, heads: 2, expert_width: 32}}
+tries: {by: branch, seeds: 1, branch: {tries: 2, points: 2, span: 4, every: 4}}
+reward: {steps: 3}
+prefer: {keep: 1.0}
+dpo: {steps: 2, batch: 2, draws: 2}
+rl: {rl: {iterations: 2, episodes: 2, updates: 2, batch: 4, draws: 2, critic_updates: 2}}
+evaluate: {episodes: 2}
+controls: true
+"""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ring")
+    config = folder / "tiny.yaml"
+    config.write_text(TINY)
+    command = ["demo", "--config", str(config), "--out", str(folder / "demo"), "--workers", "1"]
+    assert main(command) == OK
+    return folder / "demo", command
+
+
+def test_the_summary_has_the_promised_form(demo):
+    summary = json.loads((demo[0] / "summary.json").read_text())
+    assert set(summary["stages"]) == {"bc", "dpo", "rl"}
+    assert set(summary["controls"]) == {"bc_longer", "dpo_shuffled", "rl_constant"}
+    for stage in (*summary["stages"].values(), *summary["controls"].values()):
+        assert stage["successes"] == stage["success_rate"] * stage["episodes"]
+        low, high = stage["ci95"]
+        assert low <= stage["success_rate"] <= high and stage["seconds"] > 0
+    assert summary["seconds"] > 0
+
+
+def test_the_report_carries_everything_it_shows(demo):
+    page = (demo[0] / "report.html").read_text()
+    assert "data:video/webm;base64," in page and page.count("<svg") >= 5
+    assert not re.findall(r"(?:src|href)=[\"']?https?:", page)
+
+
+def test_a_second_run_re_uses_every_stage(demo):
+    folder, command = demo
+    stages = sorted(folder.glob("seed-0/**/summary.json"))
+    before = {path: path.stat().st_mtime_ns for path in stages}
+    assert main(command) == OK
+    assert {path: path.stat().st_mtime_ns for path in stages} == before
+
+
+def test_a_changed_setting_is_refused_and_named(demo, capsys):
+    assert main([*demo[1], "bc.steps=5"]) == FAILED
+    assert "steps was 4, is 5" in capsys.readouterr().err
+
+
+def test_finished_runs_are_not_overwritten(demo, capsys):
+    demos, out = str(demo[0] / "seed-0" / "demos"), str(demo[0] / "seed-0" / "bc")
+    assert main(["train", "bc", "--data", demos, "--out", out]) == FAILED
+    assert "--force" in capsys.readouterr().err
+
+
+def test_every_verb_has_help_with_an_example(capsys):
+    for verb in (
+        *(["collect"], ["evaluate"], ["score"], ["prefer"], ["report"], ["demo"], ["doctor"]),
+        *(["train", what] for what in ("bc", "reward", "dpo", "rl")),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*verb, "--help"])
+        assert stop.value.code == OK
+        assert "example:\n  robostack " + " ".join(verb) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command, code, words",
+    [
+        (["collect", "--out", "{tmp}/x", "env.task=Lfit"], FAILED, ["Lfit", "Lift, Stack"]),
+        (["collect", "--out", "{tmp}/x", "sedes=3"], USAGE, ["sedes", "did you mean seeds"]),
+        (["collect", "--out", "{tmp}/x", "by=branch"], FAILED, ["--policy"]),
+        (["train", "bc", "--data", "{tmp}/no", "--out", "{tmp}/x"], FAILED, ["not an episode"]),
+        (["evaluate", "--policy", "{tmp}/no", "--out", "{tmp}/x"], FAILED, ["holds no policy"]),
+        (["report", "--data", "{tmp}", "--out", "{tmp}/r.html"], FAILED, ["no finished demo"]),
+        (["score", "--data", "{tmp}", "--reward", "{tmp}/r"], FAILED, ["holds no reward"]),
+    ],
+)
+def test_mistakes_get_one_clear_line(command, code, words, tmp_path, capsys):
+    assert main([part.format(tmp=tmp_path) for part in command]) == code
+    message = capsys.readouterr().err
+    assert "Traceback" not in message and all(word in message for word in words)
+
+
+def test_an_unknown_camera_is_named_with_the_valid_ones(tmp_path, capsys):
+    command = ["collect", "--out", str(tmp_path / "x"), "--workers", "1", "seeds=1"]
+    assert main([*command, "env.cameras.frnot=32"]) == FAILED
+    message = capsys.readouterr().err
+    assert "frnot" in message and "agentview" in message
+
+
+def test_a_policy_of_other_cameras_is_refused(demo, tmp_path, capsys):
+    policy = str(demo[0] / "seed-0" / "bc")
+    command = ["evaluate", "--policy", policy, "--out", str(tmp_path / "e"), "--workers", "1"]
+    assert main([*command, "env.cameras.agentview=48", "episodes=1"]) == FAILED
+    assert "cameras" in capsys.readouterr().err
