@@ -114,6 +114,7 @@ class Ring:
         self.rewards = stages.load_rewards(
             ["keypoints", "deviation", *(str(self.out / "rewards" / kind) for kind in KINDS)],
             [self.demos],
+            self.config.bc.policy.horizon,
         )
         stages.score(self.rewards, tries)
         self._say("score", f"{collected['episodes']} tries by {', '.join(self.rewards)}")
@@ -123,6 +124,7 @@ class Ring:
 
     def _prefer(self, config: PreferConfig, name: str) -> dict:
         path = self.out / f"{name}.jsonl"
+        config = replace(config, horizon=self.config.bc.policy.horizon)
         return stages.prefer(config, self.rewards, self.out / "tries", path, self.seed)
 
     def _dpo(self, name: str, pairs: str) -> None:

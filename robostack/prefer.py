@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from robostack.protocols import ChunkReward
+from robostack.rewards.deviation import windows
 from robostack.types import Episode, Preference
 
 OUTCOME = "outcome"  # the environment's own verdict, as a term like any other
@@ -24,12 +26,14 @@ class PreferConfig:
             "keypoints": 1.0,
             "progress": 0.5,
             "world_model": 0.5,
+            "world_model.rank": 0.25,
             "success": 0.25,
-            "deviation": 0.25,
+            "deviation.rank": 0.25,
         }
     )
     keep: float = 0.5  # share of comparisons, those of largest margin, that become preferences
     pairs: int = 2  # comparisons a group of tries, at most
+    horizon: int = 8  # actions of a chunk
     shuffle: bool = False  # control: which of the two was better is decided by a coin
 
 
@@ -43,11 +47,8 @@ class Candidate:
 
 
 def gains(episode: Episode, potentials: dict[str, np.ndarray]) -> dict[str, float]:
-    """Gain of each potential over the episode. Deviation judges actions, not states, so its value
-    at the start, where the compared chunk begins, is taken; outcome is success itself."""
+    """Gain of each potential over the episode, and its outcome."""
     found = {name: float(phi[-1] - phi[0]) for name, phi in potentials.items()}
-    if "deviation" in potentials:
-        found["deviation"] = float(potentials["deviation"][0])
     found[OUTCOME] = float(bool(episode.success))
     return found
 
@@ -130,16 +131,36 @@ def _card(config, seed, groups, found, preferences, spread) -> dict:
 
 
 def group_candidates(
-    episodes: dict[str, Episode], scores: dict[str, dict[str, np.ndarray]]
+    episodes: dict[str, Episode],
+    scores: dict[str, dict[str, np.ndarray]],
+    rankers: dict[str, ChunkReward],
+    horizon: int,
 ) -> dict[str, list[Candidate]]:
-    """Candidates by group, from episodes and side-cars {reward: {episode id: potential}}."""
-    groups: dict[str, list[Candidate]] = defaultdict(list)
+    """Candidates by group, judged in two ways.
+
+    After the fact, by the gain of each potential: `scores` {reward: {episode id: f32[T+1]}}. And
+    before it, as term `<reward>.rank`, by what a ChunkReward thinks of the first `horizon` actions
+    at the shared start: an imagined outcome, or the distance to a demonstrated chunk.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
     for episode_id, episode in episodes.items():
         if episode.group:
-            potentials = {name: table[episode_id] for name, table in scores.items()}
-            candidate = Candidate(episode_id, gains(episode, potentials), bool(episode.success))
-            groups[episode.group].append(candidate)
-    return dict(groups)
+            groups[episode.group].append(episode_id)
+    found = {}
+    for group, ids in groups.items():
+        tries = [episodes[i] for i in ids]
+        chunks = np.stack([windows(e.actions, horizon)[0] for e in tries])
+        ranks = {n: r.rank(tries[0].observation(0), chunks) for n, r in rankers.items()}
+        found[group] = [
+            Candidate(
+                i,
+                gains(e, {name: table[i] for name, table in scores.items()})
+                | {f"{name}.rank": float(rank[k]) for name, rank in ranks.items()},
+                bool(e.success),
+            )
+            for k, (i, e) in enumerate(zip(ids, tries))
+        ]
+    return found
 
 
 def save(path: str | Path, preferences: list[Preference], card: dict, store: str) -> None:

@@ -18,7 +18,7 @@ from robostack.evaluate import Evaluation, mcnemar
 from robostack.learn import bc, dpo, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished, progress
 from robostack.policy.vla import VLA
-from robostack.protocols import Reward
+from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.combine import combine
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.keypoints import KeypointAffordance
@@ -318,14 +318,21 @@ def prefer(
     """Preference set `out` from tries in groups and their side-cars; returns its card."""
     store = open_store(data)
     store.require_episodes()
-    used = [name for name in config.weights if name != preferences.OUTCOME]
-    scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in used if n in rewards}
-    missing = sorted(set(used) - set(scores))
+    terms = [name for name in config.weights if name != preferences.OUTCOME]
+    ranked = {name.removesuffix(".rank") for name in terms if name.endswith(".rank")}
+    scored = {name for name in terms if not name.endswith(".rank")}
+    able = {name for name, judge in rewards.items() if isinstance(judge, ChunkReward)}
+    missing = sorted(scored - set(rewards)) + sorted(f"{n}.rank" for n in ranked - able)
     if missing:
-        raise ValueError(f"weights name {missing}, which are not among the rewards given")
-    groups = preferences.group_candidates(dict(store.episodes()), scores)
+        raise ValueError(
+            f"weights name {', '.join(missing)}; the rewards given offer: "
+            f"{', '.join([*sorted(rewards), *(f'{n}.rank' for n in sorted(able))]) or 'nothing'}"
+        )
+    scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in sorted(scored)}
+    rankers = {name: rewards[name] for name in sorted(ranked)}
+    groups = preferences.group_candidates(dict(store.episodes()), scores, rankers, config.horizon)
     pairs, card = preferences.build(groups, config, seed)
-    card["rewards"] = {name: rewards[name].fingerprint() for name in scores}
+    card["rewards"] = {name: rewards[name].fingerprint() for name in sorted(scored | ranked)}
     preferences.save(out, pairs, card, str(Path(data).resolve()))
     return card
 

@@ -59,7 +59,8 @@ class Deviation:
         frames = torch.from_numpy(shrink(images, model.encoder.side)).to(model.device)
         state = torch.from_numpy(observation.state[None]).to(model.device)
         wanted = self.demonstrated(model.encode(frames, model.normalize_state(state)))
-        gap = np.abs(chunks[:, : self.horizon] - wanted).mean((1, 2))
+        steps = min(self.horizon, chunks.shape[1])
+        gap = np.abs(chunks[:, :steps] - wanted[:, :steps]).mean((1, 2))
         return np.exp(-gap / SCALE).astype(np.float32)
 
     def fingerprint(self) -> str:

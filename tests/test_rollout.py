@@ -1,0 +1,174 @@
+"""Rollouts record what happened; branches share their start; a pool changes nothing."""
+
+import numpy as np
+import pytest
+from fakes import (
+    LIFT,
+    DrawnPolicy,
+    LineEnv,
+    broken_setup,
+    die,
+    line_env,
+    roll_line,
+    times_ten,
+)
+
+from robostack.protocols import Env, Policy, Snapshots
+from robostack.rollout import Pool, WorkerError, branches, hash_seed, rollout
+
+
+def same(a, b):
+    return np.array_equal(a.actions, b.actions) and np.array_equal(a.states, b.states)
+
+
+def test_the_fakes_are_what_the_protocols_ask_for():
+    assert isinstance(LineEnv(), Env) and isinstance(LineEnv(), Snapshots)
+    assert isinstance(DrawnPolicy(), Policy)
+
+
+def test_an_episode_holds_what_was_seen_and_done_in_order():
+    episode = rollout(LineEnv(), DrawnPolicy(), seed=3)
+    x = episode.states[:, 0]
+    assert np.allclose(np.diff(x), episode.actions[:, 0] / 10, atol=1e-6)
+    assert np.allclose(episode.stamps, np.arange(len(episode) + 1) / 10)
+    assert np.array_equal(episode.keypoints["object"][:, 0], x)
+    columns = episode.images["top"][:, 0, :, 0].argmax(1)
+    assert np.array_equal(columns, np.clip(15 * x, 0, 15).astype(int))
+    assert (episode.task, episode.seed, episode.source) == (LIFT, 3, "rollout")
+
+
+def test_it_ends_with_success_at_the_time_limit_or_after_max_steps():
+    done = rollout(LineEnv(), DrawnPolicy(), 0)
+    assert done.success and done.terminated and done.states[-1, 0] >= 1 > done.states[-2, 0]
+    cut = rollout(LineEnv(horizon=3), DrawnPolicy(), 0)
+    assert len(cut) == 3 and not cut.terminated and cut.success is False
+    assert len(rollout(LineEnv(), DrawnPolicy(), 0, max_steps=5)) == 5
+
+
+def test_the_rest_of_a_chunk_is_dropped_once_the_try_is_over():
+    assert len(rollout(LineEnv(horizon=3), DrawnPolicy(), 0)) % 2 == 1
+
+
+def test_the_seeds_fix_a_rollout_and_each_has_its_own_part():
+    a, b = (rollout(LineEnv(), DrawnPolicy(), 1, policy_seed=2) for _ in range(2))
+    other_start = rollout(LineEnv(), DrawnPolicy(), 5, policy_seed=2)
+    other_draws = rollout(LineEnv(), DrawnPolicy(), 1, policy_seed=3)
+    assert same(a, b)
+    assert a.states[0, 0] != other_start.states[0, 0]
+    assert np.array_equal(a.actions[:4], other_start.actions[:4])
+    assert a.states[0, 0] == other_draws.states[0, 0]
+    assert not np.array_equal(a.actions[:4], other_draws.actions[:4])
+
+
+def branch(env=None, **changes):
+    options = dict(tries=3, every=4, span=5, points=3) | changes
+    return branches(env or LineEnv(), DrawnPolicy(low=-1.0), 7, **options)
+
+
+def by_group(episodes):
+    groups = {}
+    for episode in episodes:
+        groups.setdefault(episode.group, []).append(episode)
+    return groups
+
+
+def test_branches_share_their_start_state_and_differ_later():
+    groups = by_group(branch())
+    assert list(groups) == [f"seed 7 step {t}" for t in (0, 4, 8)]
+    for tries in groups.values():
+        assert len({e.states[0].tobytes() for e in tries}) == 1
+        assert len({e.images["top"][0].tobytes() for e in tries}) == 1
+        assert len({e.actions.tobytes() for e in tries}) == 3
+        assert all(1 <= len(e) <= 5 and e.seed == 7 for e in tries)
+    starts = {tries[0].states[0].tobytes() for tries in groups.values()}
+    assert len(starts) == 3
+
+
+def test_the_first_branch_begins_where_reset_does_and_points_lie_every_so_many_steps():
+    starts = [tries[0].states[0] for tries in by_group(branch()).values()]
+    assert starts[0][0] == np.float32(LineEnv().reset(7).observation.state[0])
+    assert [s[1] for s in starts] == [0, 4, 8]  # the environment's step count
+
+
+def test_branching_is_a_function_of_the_seed():
+    assert all(same(a, b) for a, b in zip(branch(), branch(), strict=True))
+
+
+def test_more_tries_do_not_change_the_first_ones():
+    few, many = by_group(branch(points=1)), by_group(branch(points=1, tries=5))
+    for group, tries in few.items():
+        assert all(same(a, b) for a, b in zip(tries, many[group]))
+
+
+def test_branching_stops_when_the_trunk_succeeds():
+    steady = branches(LineEnv(), DrawnPolicy(0.9), 0, tries=2, every=4, span=2, points=9)
+    assert max(e.states[0, 0] for e in steady) < 1 and len(by_group(steady)) <= 3
+
+
+@pytest.mark.parametrize("horizon", [7, 8, 9])
+def test_no_branch_begins_at_or_beyond_the_time_limit(horizon):
+    starts = [e.states[0, 1] for e in branch(LineEnv(horizon), points=5)]
+    assert max(starts) < horizon
+
+
+def test_an_environment_without_snapshots_cannot_branch():
+    class Real:
+        spec = LineEnv().spec
+        reset = step = close = None
+
+    with pytest.raises(TypeError, match="Real has no snapshots"):
+        branch(Real())
+
+
+def test_hashed_seeds_do_not_collide_where_sums_would():
+    seeds = [hash_seed(a, b) for a in range(30) for b in range(30)]
+    assert len(set(seeds)) == 900
+    assert hash_seed(1, 2) == hash_seed(1, 2) and all(0 <= s < 2**32 for s in seeds)
+
+
+def test_one_worker_runs_here_and_closes_what_it_set_up():
+    log = []
+    with Pool(lambda: LineEnv(log=log), 1) as pool:
+        assert list(pool.run(times_ten, [(3,), (1,), (2,)])) == [30, 10, 20]
+        assert log == []
+    assert log == ["closed"]
+
+
+def test_less_than_one_worker_is_refused():
+    with pytest.raises(ValueError, match="workers"):
+        Pool(line_env, 0)
+
+
+def test_the_number_of_workers_changes_neither_results_nor_their_order():
+    jobs = [(seed,) for seed in (5, 1, 9, 3, 3, 7, 0)]
+    with Pool(line_env, 1) as one, Pool(line_env, 2) as two:
+        alone, shared = list(one.run(roll_line, jobs)), list(two.run(roll_line, jobs))
+        assert [e.seed for e in shared] == [5, 1, 9, 3, 3, 7, 0]
+        assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+        assert list(two.run(times_ten, [(n,) for n in range(20)])) == list(range(0, 200, 10))
+        assert list(two.run(times_ten, [])) == []
+
+
+def test_what_was_left_of_an_abandoned_run_does_not_leak_into_the_next():
+    with Pool(line_env, 2) as pool:
+        assert next(pool.run(times_ten, [(n,) for n in range(9)])) == 0
+        assert list(pool.run(times_ten, [(100,), (200,)])) == [1000, 2000]
+
+
+def test_a_failing_worker_raises_with_its_traceback():
+    with Pool(line_env, 2) as pool:
+        with pytest.raises(WorkerError, match="cannot use -1") as caught:
+            list(pool.run(times_ten, [(1,), (-1,), (2,)]))
+    assert "ArithmeticError" in str(caught.value) and "in times_ten" in str(caught.value)
+
+
+def test_a_setup_that_fails_raises_with_its_traceback():
+    with Pool(broken_setup, 2) as pool:
+        with pytest.raises(WorkerError, match="no such device"):
+            list(pool.run(times_ten, [(1,)]))
+
+
+def test_a_worker_that_dies_is_noticed():
+    with Pool(line_env, 2) as pool:
+        with pytest.raises(WorkerError, match="exit code 3"):
+            list(pool.run(die, [(3,)]))

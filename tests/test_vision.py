@@ -1,0 +1,57 @@
+"""The small encoders' fixed parts: hashing, positions, shrinking."""
+
+import zlib
+
+import numpy as np
+import torch
+
+from robostack.vision import ImageStem, WordHasher, grid_position, shrink
+
+
+def test_equal_words_get_equal_ids_whatever_their_case_and_neighbours():
+    ids = WordHasher()(["lift the red cube", "Cube RED"])
+    assert ids[0, 2] == ids[1, 1] and ids[0, 3] == ids[1, 0]
+    assert ids[1, 2:].tolist() == [0, 0] and (ids[0] > 0).all()
+
+
+def test_ids_are_the_same_in_every_process():
+    # Python's own hash of a string is salted anew in each; a checksum is not
+    assert WordHasher()(["lift"]).item() == 1 + zlib.crc32(b"lift") % 511
+
+
+def test_ids_stay_in_the_table_and_long_instructions_are_cut():
+    words = [f"word{i}" for i in range(2000)]
+    ids = WordHasher(size=64, length=2000)([" ".join(words)])
+    assert ids.min() >= 1 and ids.max() <= 63
+    assert WordHasher(length=5)([" ".join(words)]).shape == (1, 5)
+
+
+def test_an_empty_instruction_is_all_padding():
+    assert WordHasher()([""]).tolist() == [[0]]
+
+
+def test_every_place_of_a_grid_has_its_own_position():
+    code = grid_position(6, 6, 32, torch.device("cpu"))
+    assert code.shape == (36, 32)
+    apart = torch.cdist(code, code) + 9 * torch.eye(36)
+    assert apart.min() > 0.1
+
+
+def test_one_token_comes_from_sixteen_pixels_each_way():
+    images = torch.zeros(2, 64, 32, 3, dtype=torch.uint8)
+    assert ImageStem(16)(images).shape == (2, 8, 16)
+
+
+def test_shrinking_averages_areas_and_stacks_cameras_by_name():
+    rng = np.random.default_rng(0)
+    images = {c: rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for c in ("b", "a")}
+    small = shrink(images, 4)
+    assert small.shape == (2, 6, 4, 4) and small.dtype == np.uint8
+    for k, name in enumerate(("a", "b")):
+        block = images[name][1, 2:4, 4:6].astype(float).mean((0, 1))
+        assert np.abs(small[1, 3 * k : 3 * k + 3, 1, 2] - block).max() <= 0.5
+
+
+def test_shrinking_to_the_same_size_only_moves_the_channels():
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(shrink({"a": image}, 8), image.transpose(0, 3, 1, 2))
