@@ -138,6 +138,26 @@ def video(rows: list[list[Episode]], camera: str, size: int = 128) -> str:
     )
 
 
+def keypoint_strip(
+    frames: np.ndarray, pixels: dict[str, np.ndarray], columns: int = 6, scale: int = 3
+) -> str:
+    """Evenly spaced frames u8[T, H, W, 3] with named points f64[T, 2] (x, y) [px], as an <img>."""
+    shown = []
+    for t in np.linspace(0, len(frames) - 1, columns).astype(int):
+        picture = cv2.resize(frames[t], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        for colour, track in zip(PALETTE, pixels.values()):
+            rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+            x, y = np.round((track[t] + 0.5) * scale).astype(int)
+            cv2.circle(picture, (int(x), int(y)), 2 * scale, rgb, scale // 2 + 1, cv2.LINE_AA)
+        shown.append(picture)
+    legend = ", ".join(
+        f"<b style='color:{colour}'>{name}</b>" for colour, name in zip(PALETTE, pixels)
+    )
+    _, png = cv2.imencode(".png", np.concatenate(shown, 1)[..., ::-1])
+    data = base64.b64encode(png).decode()
+    return f"<p>{legend}</p><img src='data:image/png;base64,{data}' alt='keypoints'>"
+
+
 def strip(episodes: list[Episode], camera: str, columns: int = 8, size: int = 96) -> np.ndarray:
     """One picture u8[H, W, 3]: a row an episode, evenly spaced frames, for pages without video."""
     rows = []

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from robostack import figures
+from robostack import config, figures
 from robostack.data.store import Store
 from robostack.demo import CONTROLS
 from robostack.evaluate import mcnemar, wilson
 from robostack.learn.run import finished
 from robostack.prefer import load as load_preferences
+from robostack.types import Episode
 
 STAGES = {
     "bc": "cloned",
@@ -33,7 +34,7 @@ td b{white-space:nowrap}
 tr:nth-child(even){background:#f4f7f8} th{border-bottom:2px solid #8aa0ad}
 code,pre{background:#f0f3f5;border-radius:4px;padding:.1rem .3rem;font-size:13px}
 pre{padding:.6rem;overflow-x:auto} .big{font-size:1.25rem} .soft{color:#64788a}
-svg,video{max-width:100%;height:auto}
+svg,video,img{max-width:100%;height:auto}
 """
 
 
@@ -204,11 +205,30 @@ def _rewards(turns: list[Path]) -> str:
     titles = ["a success", "a failure"]
     traces = [(t, {n: tables[n][i] for n in names}) for t, i in zip(titles, shown) if i]
     plot = figures.reward_traces([t for t, _ in traces], [t for _, t in traces], 20.0)
+    plot += _keypoints(turns[0], store.read(shown[0] or shown[1]))
     return (
         "<h2>What the rewards see</h2><p>On rollouts of the cloned policy from held-out starts, "
         "which no reward was trained on. AUC: chance that the last potential of a success is above "
         f"that of a failure.</p>{_table(header, rows)}{plot}"
     )
+
+
+def _keypoints(turn: Path, episode: Episode) -> str:
+    """An episode's keypoints, projected into the first camera that does not move."""
+    from robostack.sim.env import EnvConfig, RobosuiteEnv
+
+    about = json.loads((turn / "bc-eval" / "run.json").read_text())
+    env = RobosuiteEnv(config.build(EnvConfig, about["config"]["env"]))
+    try:
+        env.reset(episode.seed)
+        still = [name for name in episode.images if env.renderer.is_fixed(name)]
+        if not still:
+            return ""
+        pixels = {n: env.renderer.project(still[0], p) for n, p in episode.keypoints.items()}
+    finally:
+        env.close()
+    strip = figures.keypoint_strip(episode.images[still[0]], pixels)
+    return f"<p>What the keypoint reward is given, projected into {still[0]}:</p>{strip}"
 
 
 def _preferences(turn: Path) -> str:

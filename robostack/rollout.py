@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import queue
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -133,7 +135,6 @@ def _next(jobs, parent: int) -> tuple | None:
 
 
 def _work(setup: Callable[[], Any], jobs, results, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops us
     try:
         context = setup()
         while (task := _next(jobs, parent)) is not None:
@@ -142,6 +143,19 @@ def _work(setup: Callable[[], Any], jobs, results, parent: int) -> None:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         results.put((-1, None, f"{what}\n\n{traceback.format_exc()}"))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes started within ignore Ctrl-C: it is the parent's, which stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Pool:
@@ -169,8 +183,9 @@ class Pool:
             )
             for _ in range(self.workers)
         ]
-        for process in self._processes:
-            process.start()
+        with _uninterrupted():
+            for process in self._processes:
+                process.start()
 
     def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
         if self.workers == 1:

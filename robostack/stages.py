@@ -41,6 +41,10 @@ class CollectConfig:
     branch: BranchConfig = field(default_factory=BranchConfig)  # by=branch
     runner: RunnerConfig = field(default_factory=RunnerConfig)  # by=policy and by=branch
 
+    def __post_init__(self) -> None:
+        if min(self.seeds, self.tries) < 1:
+            raise ValueError(f"seeds={self.seeds}, tries={self.tries}: expected 1 or more")
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -49,6 +53,10 @@ class EvaluateConfig:
     episodes: int = 100
     first_seed: int = 100_000  # apart from every seed that is trained on
     runner: RunnerConfig = field(default_factory=RunnerConfig)
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes={self.episodes}: expected 1 or more")
 
 
 @dataclass(frozen=True)

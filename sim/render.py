@@ -74,6 +74,10 @@ class LeanRenderer:
             images[name] = pixels[::-1].copy()  # GL counts rows from below
         return images
 
+    def is_fixed(self, name: str) -> bool:
+        """Whether the camera stands still in the world, so that one projection fits all frames."""
+        return int(self.model.cam_bodyid[self.ids[name]]) == 0
+
     def project(self, name: str, points: np.ndarray) -> np.ndarray:
         """Pixels (x, y) f64[N, 2] of world points f64[N, 3] at the last rendered positions."""
         height, width = self.cameras[name]

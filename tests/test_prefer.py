@@ -52,8 +52,10 @@ def test_the_unit_of_a_term_does_not_matter():
 
     def built(scale):
         groups = {
-            "g": [Candidate(f"g{i}", {"a": a * scale, "b": b}, False) for i, (a, b) in
-                  enumerate(tries)]
+            "g": [
+                Candidate(f"g{i}", {"a": a * scale, "b": b}, False)
+                for i, (a, b) in enumerate(tries)
+            ]
         }
         return build(groups, config(weights={"a": 1.0, "b": 0.5}, pairs=2), 0)[0]
 
@@ -62,8 +64,12 @@ def test_the_unit_of_a_term_does_not_matter():
 
 
 def test_weights_decide_between_terms_that_disagree_and_zero_leaves_one_out():
-    tries = {"g": [Candidate("x", {"a": 1.0, "b": 0.0}, False),
-                   Candidate("y", {"a": 0.0, "b": 1.0}, False)]}
+    tries = {
+        "g": [
+            Candidate("x", {"a": 1.0, "b": 0.0}, False),
+            Candidate("y", {"a": 0.0, "b": 1.0}, False),
+        ]
+    }
     assert refs(build(tries, config(weights={"a": 2.0, "b": 1.0}), 0)[0]) == [("x", "y")]
     assert refs(build(tries, config(weights={"a": 1.0, "b": 2.0}), 0)[0]) == [("y", "x")]
     only_b = build(tries, config(weights={"a": 0.0, "b": 1.0}), 0)[0]
@@ -92,7 +98,7 @@ def test_the_shuffled_control_flips_about_half_and_the_seed_fixes_which():
     true = dict(refs(build(many(), config(), 0)[0]))
     shuffled = [refs(build(many(), config(shuffle=True), s)[0]) for s in (0, 0, 1)]
     flips = np.mean([true.get(chosen) != rejected for chosen, rejected in shuffled[0]])
-    assert 0.5 == pytest.approx(flips, abs=0.1)  # four standard errors
+    assert pytest.approx(flips, abs=0.1) == 0.5  # four standard errors
     assert shuffled[0] == shuffled[1] != shuffled[2]
 
 
@@ -130,26 +136,41 @@ def test_groups_that_tell_nothing_are_refused(groups, message):
         build(groups, config(), seed=0)
 
 
-def test_a_gain_is_the_end_minus_the_start_except_of_deviation_which_judges_the_first_chunk():
-    potentials = {
-        "progress": np.array([0.25, 0.1, 1.0], np.float32),
-        "deviation": np.array([0.5, 0.1, 0.2], np.float32),
-    }
-    for success in (True, False, None):
-        found = prefer.gains(make_episode(0, 2, success=success), potentials)
-        assert found == {"progress": 0.75, "deviation": 0.5, OUTCOME: float(success is True)}
+@pytest.mark.parametrize("success", [True, False, None])
+def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(success):
+    potentials = {"progress": np.array([0.25, 0.1, 1.0], np.float32)}
+    found = prefer.gains(make_episode(0, 2, success=success), potentials)
+    assert found == {"progress": 0.75, OUTCOME: float(success is True)}
+
+
+EPISODES = {f"{i:06d}": make_episode(i, steps=2 + i) for i in range(4)}
+SCORES = {"progress": {i: np.linspace(0, 1, 3) for i in [*EPISODES, "000004"]}}
 
 
 def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
-    episodes = {f"{i:06d}": make_episode(i) for i in range(4)}
-    episodes["000004"] = make_episode(4, group="")
-    scores = {"progress": {i: np.linspace(0, 1, 6, dtype=np.float32) for i in episodes}}
-    found = prefer.group_candidates(episodes, scores)
+    episodes = EPISODES | {"000004": make_episode(4, group="")}
+    found = prefer.group_candidates(episodes, SCORES, {}, horizon=4)
     assert {name: [c.episode for c in tries] for name, tries in found.items()} == {
         "seed 0 step 0": ["000000", "000001"],
         "seed 1 step 0": ["000002", "000003"],
     }
-    assert found["seed 0 step 0"][1].gains == {"progress": 1.0, OUTCOME: 1.0}
+    assert found["seed 0 step 0"][1] == Candidate("000001", {"progress": 1.0, OUTCOME: 1.0}, True)
+
+
+def test_a_chunk_reward_ranks_the_first_actions_of_the_tries_together():
+    class Third:
+        name = "third"
+
+        def rank(self, observation, chunks):
+            assert chunks.shape == (2, 3, 3)  # both tries, three actions, of three dimensions
+            return chunks[:, 2, 0]
+
+    found = prefer.group_candidates(EPISODES, {}, {"third": Third()}, horizon=3)
+    for tries in found.values():
+        for candidate in tries:
+            actions = EPISODES[candidate.episode].actions
+            # a try of two actions stays at its last one
+            assert candidate.gains["third.rank"] == actions[min(2, len(actions) - 1), 0]
 
 
 def test_a_preference_set_survives_saving_exactly(tmp_path):
@@ -158,10 +179,13 @@ def test_a_preference_set_survives_saving_exactly(tmp_path):
     assert prefer.load(tmp_path / "pairs" / "set.jsonl") == (found, card, "runs/tries")
 
 
-def test_a_file_that_is_no_preference_set_is_refused(tmp_path):
+def test_a_missing_preference_set_is_refused_and_how_to_make_one_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="robostack prefer"):
         prefer.load(tmp_path / "absent.jsonl")
-    for text in ('{"step": 1}\n', "", "not json\n"):
-        (tmp_path / "metrics.jsonl").write_text(text)
-        with pytest.raises(ValueError, match="metrics.jsonl is not a preference set"):
-            prefer.load(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("text", ['{"step": 1}\n', "", "not json\n", '{"card": {}, "sto'])
+def test_a_file_that_is_no_preference_set_is_refused_by_name(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ValueError, match="metrics.jsonl"):
+        prefer.load(tmp_path / "metrics.jsonl")

@@ -1,20 +1,11 @@
-"""Rollouts record what happened; branches share their start; a pool changes nothing."""
+"""Rollouts record what happened; branches share their start and nothing else."""
 
 import numpy as np
 import pytest
-from fakes import (
-    LIFT,
-    DrawnPolicy,
-    LineEnv,
-    broken_setup,
-    die,
-    line_env,
-    roll_line,
-    times_ten,
-)
+from fakes import LIFT, DrawnPolicy, LineEnv
 
 from robostack.protocols import Env, Policy, Snapshots
-from robostack.rollout import Pool, WorkerError, branches, hash_seed, rollout
+from robostack.rollout import branches, hash_seed, rollout
 
 
 def same(a, b):
@@ -124,51 +115,3 @@ def test_hashed_seeds_do_not_collide_where_sums_would():
     seeds = [hash_seed(a, b) for a in range(30) for b in range(30)]
     assert len(set(seeds)) == 900
     assert hash_seed(1, 2) == hash_seed(1, 2) and all(0 <= s < 2**32 for s in seeds)
-
-
-def test_one_worker_runs_here_and_closes_what_it_set_up():
-    log = []
-    with Pool(lambda: LineEnv(log=log), 1) as pool:
-        assert list(pool.run(times_ten, [(3,), (1,), (2,)])) == [30, 10, 20]
-        assert log == []
-    assert log == ["closed"]
-
-
-def test_less_than_one_worker_is_refused():
-    with pytest.raises(ValueError, match="workers"):
-        Pool(line_env, 0)
-
-
-def test_the_number_of_workers_changes_neither_results_nor_their_order():
-    jobs = [(seed,) for seed in (5, 1, 9, 3, 3, 7, 0)]
-    with Pool(line_env, 1) as one, Pool(line_env, 2) as two:
-        alone, shared = list(one.run(roll_line, jobs)), list(two.run(roll_line, jobs))
-        assert [e.seed for e in shared] == [5, 1, 9, 3, 3, 7, 0]
-        assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
-        assert list(two.run(times_ten, [(n,) for n in range(20)])) == list(range(0, 200, 10))
-        assert list(two.run(times_ten, [])) == []
-
-
-def test_what_was_left_of_an_abandoned_run_does_not_leak_into_the_next():
-    with Pool(line_env, 2) as pool:
-        assert next(pool.run(times_ten, [(n,) for n in range(9)])) == 0
-        assert list(pool.run(times_ten, [(100,), (200,)])) == [1000, 2000]
-
-
-def test_a_failing_worker_raises_with_its_traceback():
-    with Pool(line_env, 2) as pool:
-        with pytest.raises(WorkerError, match="cannot use -1") as caught:
-            list(pool.run(times_ten, [(1,), (-1,), (2,)]))
-    assert "ArithmeticError" in str(caught.value) and "in times_ten" in str(caught.value)
-
-
-def test_a_setup_that_fails_raises_with_its_traceback():
-    with Pool(broken_setup, 2) as pool:
-        with pytest.raises(WorkerError, match="no such device"):
-            list(pool.run(times_ten, [(1,)]))
-
-
-def test_a_worker_that_dies_is_noticed():
-    with Pool(line_env, 2) as pool:
-        with pytest.raises(WorkerError, match="exit code 3"):
-            list(pool.run(die, [(3,)]))

@@ -30,7 +30,7 @@ class BCConfig:
     average: float = 0.999  # decay of the weight average
     shift: int = 2  # images are moved by up to this many pixels [px]
     log_every: int = 20
-    save_every: int = 500
+    save_every: int = 200
 
 
 def shift_images(batch: Batch, pixels: int, random: np.random.Generator) -> Batch:

@@ -15,6 +15,7 @@ import numpy as np
 
 from robostack.types import Episode
 
+VERSION = 1  # raise it when a term's formula changes: old scores are stale then
 Points = dict[str, np.ndarray]  # name -> f32[T, 3] [m], world frame, z up
 
 
@@ -42,6 +43,7 @@ class Term:
     name: str
     weight: float
     value: Callable[[Points], np.ndarray]
+    after: str = ""  # this term is multiplied by that one: its stage cannot be skipped
 
 
 TERMS: dict[str, tuple[Term, ...]] = {
@@ -52,14 +54,13 @@ TERMS: dict[str, tuple[Term, ...]] = {
     "stack the red cube on the green cube": (
         Term("reach", 0.2, near("gripper", "object", 0.1)),
         Term("lift", 0.3, raised("object", "support", 0.02, 0.04)),
-        Term("align", 0.5, aligned("object", "target", 0.1)),
+        Term("align", 0.5, aligned("object", "target", 0.1), after="lift"),
     ),
 }
 
 
 class KeypointAffordance:
-    """Weighted sum of a task's terms. `align` only counts for an object that is off the table:
-    a later term is multiplied by the one before it, so a stage cannot be skipped."""
+    """Weighted sum of a task's terms, each counting as far as the stage before it is reached."""
 
     name = "keypoints"
 
@@ -81,10 +82,10 @@ class KeypointAffordance:
         values = self.terms(episode)
         total = np.zeros(len(episode) + 1, np.float32)
         for term in TERMS[episode.task]:
-            gate = values["lift"] if term.name == "align" else 1.0
+            gate = values[term.after] if term.after else 1.0
             total += term.weight * values[term.name] * gate
         return total
 
     def fingerprint(self) -> str:
-        table = [(task, [(t.name, t.weight) for t in terms]) for task, terms in TERMS.items()]
-        return hashlib.sha256(repr(table).encode()).hexdigest()[:16]
+        table = [(task, t.name, t.weight, t.after) for task, terms in TERMS.items() for t in terms]
+        return hashlib.sha256(repr((VERSION, table)).encode()).hexdigest()[:16]

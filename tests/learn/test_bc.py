@@ -1,0 +1,134 @@
+"""Behaviour cloning: interrupted or not, the weights are the same to the last bit."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fakes import SPEC, make_episode
+
+from robostack.data.chunks import Batch
+from robostack.learn import bc
+from robostack.learn.run import finished, generator
+from robostack.policy import flow
+from robostack.policy.vla import VLA, VLAConfig
+
+TINY = VLAConfig(horizon=4, width=16, layers=2, heads=2, expert_width=16)
+CONFIG = bc.BCConfig(TINY, steps=6, batch=4, draws=2, warmup=1, average=0.9, log_every=1,
+                     save_every=3)
+EPISODES = [make_episode(seed, steps=8) for seed in range(3)]
+
+
+def train(run, config=CONFIG, **options):
+    return bc.train(config, SPEC, EPISODES, run, **options)
+
+
+@pytest.fixture
+def whole(new_run):
+    """Weights and metrics of training that nothing interrupted."""
+    run = new_run("whole")
+    return train(run), (run.path / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_resumed_training_ends_at_the_very_weights_of_uninterrupted_training(
+    whole, stop, new_run, stop_before, weights
+):
+    go_on = stop_before(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(new_run("cut"))
+    go_on()
+    run = new_run("cut")
+    assert weights(train(run)) == weights(whole[0])
+    assert (run.path / "metrics.jsonl").read_text() == whole[1]
+    assert not list(run.path.glob("resume.*")) and finished(run.path)
+
+
+def test_a_run_cut_between_its_last_update_and_its_end_can_be_finished(
+    whole, new_run, weights, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VLA, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_run("cut"))
+    assert weights(train(new_run("cut"))) == weights(whole[0])
+
+
+def test_training_twice_gives_the_same_and_another_seed_another(whole, new_run, weights):
+    assert weights(train(new_run("again"))) == weights(whole[0])
+    assert weights(train(new_run("other"), seed=1)) != weights(whole[0])
+
+
+def test_what_is_saved_is_what_is_returned(new_run, weights):
+    run = new_run("a")
+    assert weights(train(run)) == weights(VLA.load(run.path / "policy"))
+
+
+def test_the_loss_falls_on_data_that_can_be_learned(new_run):
+    run = new_run("long")
+    steady = [replace(e, actions=np.tile(np.float32([0.5, -0.5, 1]), (8, 1))) for e in EPISODES]
+    config = replace(CONFIG, steps=60, batch=8, lr=3e-3, save_every=1000)
+    bc.train(config, SPEC, steady, run)
+    rows = [json.loads(r)["loss"] for r in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert np.mean(rows[-10:]) < 0.8 * np.mean(rows[:5])
+
+
+def test_a_broken_policy_raises_before_anything_is_changed_or_saved(vla, new_run, weights):
+    with torch.no_grad():
+        vla.expert.action_out.bias[0] = torch.nan
+    before, run = weights(vla), new_run("a")
+    with pytest.raises(FloatingPointError, match="untouched"):
+        train(run, start=vla)
+    assert weights(vla) == before
+    assert not (run.path / "policy").exists() and finished(run.path) is None
+
+
+def test_going_on_from_a_policy_keeps_its_normalisation(vla, new_run):
+    vla.normalize_action.fit(np.random.default_rng(0).normal(size=(500, 3)))
+    low = vla.normalize_action.low.clone()
+    assert torch.equal(train(new_run("a"), start=vla).normalize_action.low, low)
+
+
+def test_several_draws_are_the_mean_of_flow_losses_that_share_an_encoding(vla, batch):
+    loss = bc.flow_loss(vla, batch, 3, generator(5))
+    draws = generator(5)
+    time = flow.stratified_time(3, len(batch), draws)
+    noise = vla.noise(len(batch) * 3, draws).reshape(len(batch), 3, 4, 3)
+    single = torch.stack([vla.flow_loss(batch, noise[:, k], time[k]) for k in range(3)])
+    assert torch.allclose(loss, single.mean(0), atol=1e-5)
+
+
+def test_a_shift_of_zero_is_the_identity(batch):
+    assert bc.shift_images(batch, 0, np.random.default_rng(0)) is batch
+
+
+def test_a_shift_moves_each_image_as_a_whole_and_repeats_its_border(batch):
+    before = batch.images["top"]
+    after = bc.shift_images(batch, 2, np.random.default_rng(0))
+    padded = torch.nn.functional.pad(
+        before.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="replicate"
+    ).permute(0, 2, 3, 1)
+    moves = set()
+    for i in range(len(batch)):
+        found = [
+            (y, x) for y in range(5) for x in range(5)
+            if torch.equal(padded[i, y : y + 16, x : x + 16], after.images["top"][i].float())
+        ]
+        assert len(found) == 1
+        moves.add(found[0])
+    assert len(moves) > 2
+    assert after.images["top"].dtype == torch.uint8
+    for name in ("state", "chunk", "valid"):
+        assert torch.equal(getattr(after, name), getattr(batch, name))
+
+
+def test_two_cameras_move_independently():
+    image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(8, -1, -1, 3)
+    rest = torch.zeros(8, 3), ["x"] * 8, torch.zeros(8, 4, 3), torch.ones(8, 4).bool()
+    batch = Batch({"a": image, "b": image}, *rest)
+    moved = bc.shift_images(batch, 3, np.random.default_rng(0)).images
+    assert not torch.equal(moved["a"], moved["b"])

@@ -1,0 +1,185 @@
+"""Online learning on a line: better actions get the weight, and interruptions leave no trace."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fakes import LineEnv, make_episode
+
+from robostack.data.store import Store
+from robostack.learn import rl
+from robostack.learn.run import Learner, finished
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.vla import VLA
+from robostack.rollout import rollout
+
+CONFIG = rl.RLConfig(
+    iterations=3,
+    episodes=2,
+    updates=2,
+    batch=4,
+    draws=2,
+    warmup=1,
+    lr=1e-3,
+    critic_updates=2,
+    critic_batch=8,
+    average=0.5,
+)
+DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
+
+
+def collect(folder, seeds):
+    runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
+    for seed in seeds:
+        yield rollout(LineEnv(horizon=6), runner, seed)
+
+
+def score(episode):
+    return np.clip(episode.states[:, 0], 0, 1)
+
+
+def train(vla, run, collect=collect, config=CONFIG, **options):
+    return rl.train(config, vla, collect, score, DEMOS, run, **options)
+
+
+def metrics(run):
+    return [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def whole(vla, new_run):
+    run = new_run("whole")
+    return train(vla, run), run
+
+
+def test_every_start_is_new_and_every_rollout_is_kept(whole):
+    _, run = whole
+    store = Store(run.path / "store")
+    seeds = [e.seed for _, e in store.episodes()]
+    assert seeds == [CONFIG.first_seed + k for k in range(6)]
+    assert [row["rollouts"] for row in metrics(run)] == [2, 4, 6]
+    assert finished(run.path)["rollouts"] == 6 and (run.path / "policy").is_dir()
+
+
+def test_what_is_saved_is_what_is_returned_and_the_start_stays(vla, whole, weights):
+    trained, run = whole
+    assert weights(trained) == weights(VLA.load(run.path / "policy")) != weights(vla)
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_resumed_updates_end_at_the_very_weights_of_uninterrupted_ones(
+    vla, whole, stop, new_run, stop_before, weights
+):
+    go_on = stop_before(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(vla, new_run("cut"))
+    go_on()
+    assert weights(train(vla, new_run("cut"))) == weights(whole[0])
+
+
+def test_finished_rollouts_are_never_collected_again(vla, whole, new_run, weights):
+    asked = []
+
+    def interrupted(folder, seeds):
+        for seed, episode in zip(seeds, collect(folder, seeds)):
+            asked.append(seed)
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+            yield episode
+
+    with pytest.raises(KeyboardInterrupt):
+        train(vla, new_run("cut"), interrupted)
+    trained = train(vla, new_run("cut"), interrupted)
+    assert sorted(set(asked)) == [CONFIG.first_seed + k for k in range(6)]
+    assert len(asked) == 7  # the one that was cut, and no other, twice
+    assert weights(trained) == weights(whole[0])
+
+
+def test_a_run_cut_between_an_iteration_and_its_checkpoint_logs_it_once(
+    vla, whole, new_run, monkeypatch
+):
+    true, count = Learner.save, iter(range(1))
+
+    def save(self, run):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        true(self, run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train(vla, new_run("cut"))
+    run = new_run("cut")
+    train(vla, run)
+    assert metrics(run) == metrics(whole[1])
+
+
+def test_a_run_cut_between_its_last_update_and_its_end_can_be_finished(
+    vla, whole, new_run, weights, monkeypatch
+):
+    true = VLA.save
+
+    def save(self, folder):
+        if folder.name == "policy":
+            raise KeyboardInterrupt
+        true(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VLA, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train(vla, new_run("cut"))
+    assert weights(train(vla, new_run("cut"))) == weights(whole[0])
+
+
+def replay(vla, episodes, **changes):
+    filled = rl.Replay(vla, replace(CONFIG, **changes))
+    for episode in episodes:
+        filled.add(episode, score(episode))
+    torch.manual_seed(0)
+    return filled, rl.Critic(filled.data)
+
+
+def one_step(seed):
+    """A bandit: one action, which succeeds if its first number is positive."""
+    episode = make_episode(seed, steps=1, terminated=True)
+    return replace(episode, success=bool(episode.actions[0, 0] > 0))
+
+
+def test_weights_concentrate_on_the_better_action_and_more_so_with_a_critic(vla):
+    filled, critic = replay(vla, map(one_step, range(40)), shaping=0.0, critic_updates=60)
+    good = np.array([e.success for e in filled.data.episodes])
+    assert 5 < good.sum() < 35
+    optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
+    for taught in (False, True):
+        if taught:
+            filled.fit_critic(critic, optimizer, np.random.default_rng(0))
+        advantage = filled.targets(critic)[0][filled.data.rows()]
+        weight = rl.chunk_weights(advantage, 0.2)
+        assert weight[good].min() > weight[~good].max()
+        assert weight[good].sum() / weight.sum() > 0.9
+
+
+def test_a_critic_without_updates_has_no_opinion(vla):
+    filled, critic = replay(vla, DEMOS)
+    advantage, returns = filled.targets(critic)
+    assert np.array_equal(advantage, returns) and advantage.any()
+
+
+def test_the_control_with_a_constant_reward_weighs_every_chunk_alike(vla):
+    filled, critic = replay(vla, DEMOS, constant_reward=True)
+    filled.fit_critic(critic, torch.optim.AdamW(critic.parameters()), np.random.default_rng(0))
+    advantage, _ = filled.targets(critic)
+    assert np.array_equal(rl.chunk_weights(advantage, 0.2), np.ones(14))
+
+
+def test_the_averaged_weights_are_lent_and_given_back(vla, batch, weights):
+    learner = Learner(vla, 1e-2, 10, 0, 0.9)
+    for step in range(3):
+        noise = vla.noise(len(batch), torch.Generator().manual_seed(step))
+        learner.step(vla.flow_loss(batch, noise, torch.full((6,), 0.5)).mean())
+    before = weights(vla)
+    with rl.averaged(learner):
+        assert weights(vla) != before
+    assert weights(vla) == before

@@ -1,0 +1,94 @@
+"""Worker processes change nothing but the time that it takes, and fail aloud."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fakes import LineEnv, broken_setup, die, line_env, roll_line, times_ten
+
+from robostack.rollout import Pool, WorkerError
+
+
+def test_one_worker_runs_here_and_closes_what_it_set_up():
+    log = []
+    with Pool(lambda: LineEnv(log=log), 1) as pool:
+        assert list(pool.run(times_ten, [(3,), (1,), (2,)])) == [30, 10, 20]
+        assert log == []
+    assert log == ["closed"]
+
+
+def test_less_than_one_worker_is_refused():
+    with pytest.raises(ValueError, match="workers"):
+        Pool(line_env, 0)
+
+
+def test_the_number_of_workers_changes_neither_results_nor_their_order():
+    jobs = [(seed,) for seed in (5, 1, 9, 3, 3, 7, 0)]
+    with Pool(line_env, 1) as one, Pool(line_env, 2) as two:
+        alone, shared = list(one.run(roll_line, jobs)), list(two.run(roll_line, jobs))
+        assert [e.seed for e in shared] == [5, 1, 9, 3, 3, 7, 0]
+        assert [e.states.tobytes() for e in alone] == [e.states.tobytes() for e in shared]
+        assert list(two.run(times_ten, [(n,) for n in range(20)])) == list(range(0, 200, 10))
+        assert list(two.run(times_ten, [])) == []
+
+
+def test_what_was_left_of_an_abandoned_run_does_not_leak_into_the_next():
+    with Pool(line_env, 2) as pool:
+        assert next(pool.run(times_ten, [(n,) for n in range(9)])) == 0
+        assert list(pool.run(times_ten, [(100,), (200,)])) == [1000, 2000]
+
+
+def test_a_failing_worker_raises_with_its_traceback():
+    with Pool(line_env, 2) as pool:
+        with pytest.raises(WorkerError, match="cannot use -1") as caught:
+            list(pool.run(times_ten, [(1,), (-1,), (2,)]))
+    assert "ArithmeticError" in str(caught.value) and "in times_ten" in str(caught.value)
+
+
+def test_a_setup_that_fails_raises_with_its_traceback():
+    with Pool(broken_setup, 2) as pool:
+        with pytest.raises(WorkerError, match="no such device"):
+            list(pool.run(times_ten, [(1,)]))
+
+
+def test_a_worker_that_dies_is_noticed():
+    with Pool(line_env, 2) as pool:
+        with pytest.raises(WorkerError, match="exit code 3"):
+            list(pool.run(die, [(3,)]))
+
+
+def test_a_killed_parent_leaves_no_worker():
+    script = """
+from fakes import line_env, times_ten
+from robostack.rollout import Pool
+pool = Pool(line_env, 2)
+list(pool.run(times_ten, [(1,)]))
+print(*[process.pid for process in pool._processes], flush=True)
+input()
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(map(alive, workers))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for _ in range(300):
+        if not any(map(alive, workers)):
+            return
+        time.sleep(0.1)
+    pytest.fail("the workers outlived their parent by half a minute")
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
