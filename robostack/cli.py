@@ -90,9 +90,9 @@ def _train_dpo(config, args) -> dict:
 
 
 def _train_rl(config, args) -> dict:
-    from robostack import stages
+    from robostack import score, stages
 
-    rewards = stages.load_rewards(args.reward, [args.demos])
+    rewards = score.load_rewards(args.reward, [args.demos])
     with _arena(args, config.env) as arena:
         return stages.train_rl(
             arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
@@ -110,15 +110,15 @@ def _evaluate(config, args) -> dict:
 
 
 def _rewards(args):
-    from robostack import stages
+    from robostack import score
 
-    return stages.load_rewards(args.reward, [args.demos] if args.demos else [])
+    return score.load_rewards(args.reward, [args.demos] if args.demos else [])
 
 
 def _score(config, args) -> dict:
-    from robostack import stages
+    from robostack import score
 
-    return {"scored": stages.score(_rewards(args), args.data)}
+    return {"scored": score.score(_rewards(args), args.data)}
 
 
 def _prefer(config, args) -> dict:

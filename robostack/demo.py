@@ -9,13 +9,14 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from robostack import stages
+from robostack import score, stages
 from robostack.evaluate import wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
-from robostack.learn.reward import KINDS, RewardConfig
+from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
 from robostack.prefer import PreferConfig
+from robostack.rewards.load import KINDS
 from robostack.sim.env import EnvConfig
 from robostack.simulate import Arena, RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
@@ -111,12 +112,12 @@ class Ring:
                 self.seed,
                 existing="reuse",
             )
-        self.rewards = stages.load_rewards(
+        self.rewards = score.load_rewards(
             ["keypoints", "deviation", *(str(self.out / "rewards" / kind) for kind in KINDS)],
             [self.demos],
             self.config.bc.policy.horizon,
         )
-        stages.score(self.rewards, tries)
+        score.score(self.rewards, tries)
         self._say("score", f"{collected['episodes']} tries by {', '.join(self.rewards)}")
         card = self._prefer(self.config.prefer, "preferences")
         won, decided = card["chosen_succeeded"], card["decided_by_success"]
@@ -166,7 +167,7 @@ class Ring:
         self.clone()
         results = {"bc": self.evaluate("bc")}
         self.judge()
-        stages.score(self.rewards, self.out / "bc-eval")  # held-out rollouts, for the report
+        score.score(self.rewards, self.out / "bc-eval")  # held-out rollouts, for the report
         self._dpo("dpo", "preferences")
         results["dpo"] = self.evaluate("dpo")
         self._rl("rl", "dpo", constant=False)

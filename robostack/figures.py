@@ -158,10 +158,9 @@ def keypoint_strip(
     return f"<p>{legend}</p><img src='data:image/png;base64,{data}' alt='keypoints'>"
 
 
-def strip(episodes: list[Episode], camera: str, columns: int = 8, size: int = 96) -> np.ndarray:
-    """One picture u8[H, W, 3]: a row an episode, evenly spaced frames, for pages without video."""
-    rows = []
-    for episode in episodes:
-        tile = _tile(episode, camera, size)
-        rows.append(np.concatenate(tile[np.linspace(0, len(tile) - 1, columns).astype(int)], 1))
-    return np.concatenate(rows, 0)
+def last_frames(rows: list[list[Episode]], camera: str, path: Path, size: int = 96) -> None:
+    """How episodes ended, framed in the colour of the outcome, as a PNG: a row a list."""
+    picture = np.concatenate(
+        [np.concatenate([_tile(e, camera, size)[-1] for e in row], 1) for row in rows], 0
+    )
+    cv2.imwrite(str(path), picture[..., ::-1])

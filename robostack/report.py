@@ -39,7 +39,10 @@ svg,video,img{max-width:100%;height:auto}
 
 
 def write(run: Path, out: Path) -> Path:
-    """The page of the demo in folder `run`, as file `out`. Raises FileNotFoundError without one."""
+    """The page of the demo in folder `run`, as file `out`, and beside it before-after.png.
+
+    Raises FileNotFoundError where there is no finished demo.
+    """
     run, out = Path(run), Path(out)
     summary = finished(run)
     if summary is None or "stages" not in summary:
@@ -48,7 +51,7 @@ def write(run: Path, out: Path) -> Path:
     parts = [
         _head(summary),
         _success(summary, turns),
-        _videos(turns[0]),
+        _videos(turns[0], out),
         _curves(turns[0]),
         _rewards(turns),
         _preferences(turns[0]),
@@ -133,13 +136,14 @@ def _success(summary: dict, turns: list[Path]) -> str:
     return f"<h2>Success by stage</h2>{bars}{_table(header, rows)}{note}"
 
 
-def _videos(turn: Path) -> str:
-    names = [n for n in ("bc", "rl") if (turn / f"{n}-eval" / "store").is_dir()]
+def _videos(turn: Path, out: Path) -> str:
     rows = []
-    for name in names:
+    for name in ("bc", "rl"):
         store = Store(turn / f"{name}-eval" / "store")
-        rows.append([store.read(i) for i in store.ids()[:COLUMNS]])
-    grid = figures.video(rows, sorted(rows[0][0].images)[0])
+        rows.append([store.read(i) for i in store.ids()[: 2 * COLUMNS]])
+    camera = sorted(rows[0][0].images)[0]
+    figures.last_frames(rows, camera, out.with_name("before-after.png"))
+    grid = figures.video([row[:COLUMNS] for row in rows], camera)
     return (
         "<h2>Before and after</h2><p>The first "
         f"{COLUMNS} evaluation starts: above the cloned policy, below the final one. "

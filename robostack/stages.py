@@ -4,7 +4,7 @@ call these and nothing else, so both do the same thing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,20 +13,17 @@ import numpy as np
 
 from robostack import prefer as preferences
 from robostack.config import to_dict
-from robostack.data.store import Store, StoreError
+from robostack.data.store import Store, open_store, read_episodes, require_episodes
 from robostack.evaluate import Evaluation, mcnemar
 from robostack.learn import bc, dpo, reward, rl
-from robostack.learn.run import Existing, Run, RunError, finished, progress
+from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.policy.vla import VLA
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.combine import combine
-from robostack.rewards.deviation import Deviation
-from robostack.rewards.keypoints import KeypointAffordance
-from robostack.rewards.learned import CARD as REWARD_CARD
-from robostack.rewards.learned import RewardError, read_card
+from robostack.rewards.learned import RewardError
 from robostack.sim.env import EnvConfig
 from robostack.simulate import Arena, BranchConfig, RunnerConfig
-from robostack.types import Episode, RobotSpec
+from robostack.types import Episode
 
 
 @dataclass(frozen=True)
@@ -90,28 +87,6 @@ class EvaluateCommand(Simulated, EvaluateConfig):
 @dataclass(frozen=True)
 class TrainRLCommand(Simulated, TrainRLConfig):
     pass
-
-
-def open_store(path: str | Path) -> Store:
-    """A store, or the one inside a run folder."""
-    path = Path(path)
-    return Store(path / "store" if (path / "store" / "zarr.json").is_file() else path)
-
-
-def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
-    """All episodes of several stores. Raises StoreError where one is empty."""
-    found: list[Episode] = []
-    for path in paths:
-        store = open_store(path)
-        store.require_episodes()
-        found += [episode for _, episode in store.episodes()]
-    return found
-
-
-def require_episodes(paths: Iterable[str | Path]) -> None:
-    """Raise StoreError where a store is missing or empty, before a run folder is made."""
-    for path in paths:
-        open_store(path).require_episodes()
 
 
 def require_policy(path: str | Path) -> None:
@@ -259,61 +234,6 @@ def train_reward(
         return run.done
     reward.train(config, read_episodes(data), run, seed)
     return finished(out)
-
-
-def load_reward(path: Path):
-    """A learned reward from its folder or from the run that trained it."""
-    folder = path / "reward" if (path / "reward" / REWARD_CARD).is_file() else path
-    card = read_card(folder)
-    if card["name"] not in reward.KINDS:
-        raise RewardError(f"{folder}: unknown kind {card['name']!r}; {', '.join(reward.KINDS)}")
-    return reward.KINDS[card["name"]](RobotSpec.from_json(card["spec"])).load(folder)
-
-
-def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8) -> dict:
-    """Rewards by name from `keypoints`, `deviation` and folders of learned ones.
-
-    Deviation needs demonstrations to deviate from and a world model to find them with.
-    """
-    found: dict[str, Reward] = {}
-    for name in names:
-        if name == KeypointAffordance.name:
-            found[name] = KeypointAffordance()
-        elif name != Deviation.name:
-            loaded = load_reward(Path(name))
-            found[loaded.name] = loaded
-    if Deviation.name in names:
-        if "world_model" not in found or not demonstrations:
-            raise RewardError("deviation needs --demos and a world model among the rewards")
-        found[Deviation.name] = Deviation(
-            found["world_model"], read_episodes(demonstrations), horizon
-        )
-    return found
-
-
-def score(rewards: dict[str, Reward], data: Path) -> dict[str, int]:
-    """Write a side-car of every reward next to the episodes; up-to-date ones are kept."""
-    store = open_store(data)
-    store.require_episodes()
-    stale = {}
-    for name, judge in rewards.items():
-        try:
-            table = store.read_scores(name, judge.fingerprint())
-        except StoreError:
-            table = {}
-        if set(table) != set(store.ids()):
-            stale[name] = table
-    written = dict.fromkeys(stale, 0)
-    if not stale:
-        return written
-    for episode_id, episode in progress(store.episodes(), "score", len(store)):
-        for name, table in stale.items():
-            if episode_id not in table:
-                table[episode_id] = rewards[name].score(episode)
-                written[name] += 1
-    for name, table in stale.items():
-        store.write_scores(name, rewards[name].fingerprint(), table)
-    return written
 
 
 def prefer(

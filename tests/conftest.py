@@ -8,14 +8,11 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))
 
-from fakes import SPEC, make_episode  # noqa: E402
+from fakes import SPEC, make_episode, tiny_vla  # noqa: E402
 
 from robostack.data.chunks import ChunkData  # noqa: E402
-from robostack.policy.vla import VLA, VLAConfig  # noqa: E402
 
 torch.set_num_threads(1)
-
-TINY = VLAConfig(horizon=4, width=16, layers=2, heads=2, expert_width=16)
 
 
 @pytest.fixture
@@ -30,13 +27,11 @@ def episode():
 
 @pytest.fixture
 def vla():
-    """A tiny policy with random weights, the same in every test."""
-    torch.manual_seed(0)
-    return VLA(TINY, SPEC).eval()
+    return tiny_vla()
 
 
 @pytest.fixture
 def batch():
     """Six windows of two episodes, two of them running over the end."""
-    data = ChunkData(SPEC, TINY.horizon, [make_episode(seed, steps=6) for seed in (1, 2)])
+    data = ChunkData(SPEC, 4, [make_episode(seed, steps=6) for seed in (1, 2)])
     return data.batch(data.rows()[[0, 3, 5, 6, 8, 11]])

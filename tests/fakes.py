@@ -1,6 +1,6 @@
 """A point on a line as Env, a Policy that draws its actions, and seeded synthetic episodes.
 
-Numpy only: worker processes import this file.
+Numpy only at import, because worker processes import this file.
 """
 
 from dataclasses import replace
@@ -139,6 +139,16 @@ def backwards(episode: Episode) -> Episode:
     """The same pictures and states in reverse order."""
     images = {name: frames[::-1].copy() for name, frames in episode.images.items()}
     return replace(episode, images=images, states=episode.states[::-1].copy())
+
+
+def tiny_vla():
+    """A policy of a few thousand random weights, always the same ones."""
+    import torch
+
+    from robostack.policy.vla import VLA, VLAConfig
+
+    torch.manual_seed(0)
+    return VLA(VLAConfig(horizon=4, width=16, layers=2, heads=2, expert_width=16), SPEC).eval()
 
 
 # what workers do: at module level, because spawned processes find functions by name

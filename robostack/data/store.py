@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +197,28 @@ class Store:
                     "score the store again"
                 )
             return {key: file[key] for key in file.files if key != "fingerprint"}
+
+
+def open_store(path: str | Path) -> Store:
+    """A store, or the one inside a run folder."""
+    path = Path(path)
+    return Store(path / "store" if (path / "store" / "zarr.json").is_file() else path)
+
+
+def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
+    """All episodes of several stores. Raises StoreError where one is empty."""
+    found: list[Episode] = []
+    for path in paths:
+        store = open_store(path)
+        store.require_episodes()
+        found += [episode for _, episode in store.episodes()]
+    return found
+
+
+def require_episodes(paths: Iterable[str | Path]) -> None:
+    """Raise StoreError where a store is missing or empty, before a run folder is made."""
+    for path in paths:
+        open_store(path).require_episodes()
 
 
 def _write(folder: Path, episode: Episode) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from robostack import config as configs
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
 from robostack.learn.run import Learner, Run, generator, rng
@@ -85,6 +84,7 @@ def train(
     if start is None:
         fit_normalizers(vla, data)
     learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         batch = shift_images(data.batch(random.choice(rows, config.batch)), config.shift, random)
@@ -96,9 +96,5 @@ def train(
             learner.save(run)
     learner.use_average()
     vla.save(run.path / "policy")
-    run.finish({"loss": metrics["loss"], "parameters": parameter_count(vla)})
+    run.finish({"parameters": parameter_count(vla), **metrics})
     return vla
-
-
-def describe(config: BCConfig) -> dict:
-    return configs.to_dict(config)

@@ -115,6 +115,7 @@ def train(
     demos = ChunkData(vla.spec, vla.config.horizon, demonstrations)
     demo_rows = demos.rows()
     learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    metrics: dict[str, float] = {}
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)

@@ -11,14 +11,8 @@ import torch
 from robostack.device import device
 from robostack.learn.run import Learner, Run, rng
 from robostack.rewards.learned import LearnedReward, RewardData
-from robostack.rewards.progress import ProgressEstimator
-from robostack.rewards.success import SuccessDetector
-from robostack.rewards.world_model import WorldModel
+from robostack.rewards.load import KINDS
 from robostack.types import Episode
-
-KINDS: dict[str, type[LearnedReward]] = {
-    kind.name: kind for kind in (WorldModel, ProgressEstimator, SuccessDetector)
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,7 @@ def train(
     reward.fit(data)
     learner = Learner(reward.train(), config.lr, config.steps, config.warmup, config.average)
     label = f"train reward {config.kind}"
+    metrics: dict[str, float] = {}
     for step in run.steps(learner.resume(run), config.steps, label):
         torch.manual_seed(seed * 1_000_003 + step)
         loss, metrics = reward.loss(data, rng(seed, step))

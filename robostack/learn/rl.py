@@ -192,7 +192,7 @@ def train(
     total = config.iterations * config.updates
     learner = Learner(vla.train(), config.lr, total, config.warmup, config.average)
     store = Store.create(run.path / "store", vla.spec)
-    done = learner.resume(run) // config.updates
+    done, metrics = learner.resume(run) // config.updates, {}
     for iteration in range(config.iterations):
         episodes = _rollouts(config, store, iteration, learner, collect, run)
         potentials = [score(e) for e in episodes]
@@ -211,7 +211,7 @@ def train(
             batch = shift_images(replay.data.batch(pick), config.shift, random).to(device())
             metrics = learner.step(flow_loss(vla.train(), batch, config.draws, draws).mean())
         run.log(
-            iteration,
+            learner.step_count - 1,  # as everywhere: a resumed run drops what came after its step
             metrics
             | {
                 "rollout_success": float(np.mean([bool(e.success) for e in episodes])),

@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fakes import SPEC, make_episode
+from fakes import SPEC, make_episode, tiny_vla
 
 from robostack.data.chunks import Batch
 from robostack.learn import bc
-from robostack.learn.run import finished, generator
+from robostack.learn.run import Run, finished, generator
 from robostack.policy import flow
-from robostack.policy.vla import VLA, VLAConfig
+from robostack.policy.vla import VLA
 
-TINY = VLAConfig(horizon=4, width=16, layers=2, heads=2, expert_width=16)
-CONFIG = bc.BCConfig(TINY, steps=6, batch=4, draws=2, warmup=1, average=0.9, log_every=1,
-                     save_every=3)
+CONFIG = bc.BCConfig(
+    tiny_vla().config, steps=6, batch=4, draws=2, warmup=1, average=0.9, log_every=1, save_every=3
+)
 EPISODES = [make_episode(seed, steps=8) for seed in range(3)]
 
 
@@ -24,10 +24,10 @@ def train(run, config=CONFIG, **options):
     return bc.train(config, SPEC, EPISODES, run, **options)
 
 
-@pytest.fixture
-def whole(new_run):
-    """Weights and metrics of training that nothing interrupted."""
-    run = new_run("whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Policy and metrics of training that nothing interrupted."""
+    run = Run(tmp_path_factory.mktemp("bc") / "whole", "test", {"lr": 1})
     return train(run), (run.path / "metrics.jsonl").read_text()
 
 

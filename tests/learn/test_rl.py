@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fakes import LineEnv, make_episode
+from fakes import LineEnv, make_episode, tiny_vla
 
 from robostack.data.store import Store
 from robostack.learn import rl
-from robostack.learn.run import Learner, finished
+from robostack.learn.run import Learner, Run, finished
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.rollout import rollout
@@ -48,10 +48,11 @@ def metrics(run):
     return [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def whole(vla, new_run):
-    run = new_run("whole")
-    return train(vla, run), run
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Policy and run of training that nothing interrupted."""
+    run = Run(tmp_path_factory.mktemp("rl") / "whole", "test", {"lr": 1})
+    return train(tiny_vla(), run), run
 
 
 def test_every_start_is_new_and_every_rollout_is_kept(whole):
@@ -142,12 +143,12 @@ def replay(vla, episodes, **changes):
 
 
 def one_step(seed):
-    """A bandit: one action, which succeeds if its first number is positive."""
-    episode = make_episode(seed, steps=1, terminated=True)
-    return replace(episode, success=bool(episode.actions[0, 0] > 0))
+    """A bandit: one action, always from the same state, good if its first number is positive."""
+    first, drawn = make_episode(0, steps=1, terminated=True), make_episode(seed, steps=1)
+    return replace(first, actions=drawn.actions, success=bool(drawn.actions[0, 0] > 0))
 
 
-def test_weights_concentrate_on_the_better_action_and_more_so_with_a_critic(vla):
+def test_weights_concentrate_on_the_better_action_with_and_without_a_critic(vla):
     filled, critic = replay(vla, map(one_step, range(40)), shaping=0.0, critic_updates=60)
     good = np.array([e.success for e in filled.data.episodes])
     assert 5 < good.sum() < 35

@@ -1,0 +1,177 @@
+"""The simulated arm: reproducible, restorable, strict about actions, and robosuite underneath."""
+
+import numpy as np
+import pytest
+
+from robostack.protocols import Env, Snapshots
+from robostack.rollout import rollout
+from robostack.sim.env import EnvConfig, ScriptedExpert, _make_robosuite
+
+
+def draw(count, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 7)).astype(np.float32)
+
+
+def content(step):
+    """All that a Step tells, bit by bit."""
+    seen = step.observation
+    arrays = [seen.state, *seen.images.values(), *step.keypoints.values()]
+    flags = step.terminated, step.truncated, step.success, seen.stamp, seen.task
+    return [a.tobytes() for a in arrays], flags
+
+
+def play(env, actions):
+    return [content(env.step(a)) for a in actions]
+
+
+def test_it_is_an_env_with_snapshots_that_shows_what_its_spec_says(lift):
+    assert isinstance(lift, Env) and isinstance(lift, Snapshots)
+    seen = lift.reset(0).observation
+    assert seen.state.shape == (lift.spec.state_dim,)
+    assert {n: i.shape[:2] for n, i in seen.images.items()} == lift.spec.cameras
+    assert all(image.std() > 10 for image in seen.images.values())
+
+
+def test_the_same_seed_gives_the_same_start_whatever_happened_before(lift):
+    first = content(lift.reset(3))
+    play(lift, draw(5))
+    other = content(lift.reset(4))
+    assert content(lift.reset(3)) == first != other
+
+
+def test_the_same_seed_and_actions_give_the_same_episode(lift):
+    runs = []
+    for _ in range(2):
+        lift.reset(3)
+        runs.append(play(lift, draw(6)))
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("before", [0, 7])
+def test_what_follows_a_restored_snapshot_is_what_followed_it_bit_for_bit(lift, before):
+    actions = draw(8, seed=1)
+    lift.reset(5)
+    play(lift, draw(before))
+    kept = lift.snapshot()
+    here, after = content(lift.restore(kept)), play(lift, actions)
+    for elsewhere in (5, 6):  # it does not matter what the environment did in between
+        lift.reset(elsewhere)
+        play(lift, draw(3, seed=9))
+        assert content(lift.restore(kept)) == here
+        assert play(lift, actions) == after
+
+
+def test_a_grasped_cube_is_still_grasped_after_restoring(lift):
+    """Contact, the fingers' ramp and the solver's warm start are part of a snapshot."""
+    rollout(lift, ScriptedExpert(lift), 0, max_steps=26)
+    kept, up = lift.snapshot(), np.float32([0, 0, 1, 0, 0, 0, 1])
+    before = play(lift, [up] * 4)
+    lift.reset(1)
+    lift.restore(kept)
+    assert play(lift, [up] * 4) == before
+    assert lift.scene.body("cube_main")[0][2] > 0.84  # the table is at 0.8
+
+
+def test_restoring_changes_nothing_when_nothing_has_happened(lift):
+    shown = content(lift.reset(2))
+    assert content(lift.restore(lift.snapshot())) == shown
+
+
+@pytest.mark.parametrize(
+    "action", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan), np.r_[np.zeros(6), np.inf], 0.0]
+)
+def test_an_action_that_is_no_seven_finite_numbers_is_refused_by_name(lift, action):
+    lift.reset(0)
+    before = lift.snapshot()
+    with pytest.raises(ValueError, match="7 finite numbers.*gripper"):
+        lift.step(action)
+    assert np.array_equal(lift.snapshot()[0], before[0])
+
+
+def test_an_action_beyond_the_bounds_acts_like_the_bound(lift):
+    wild, edge = draw(4) * 5, np.clip(draw(4) * 5, -1, 1)
+    for actions in (wild, edge):
+        lift.reset(0)
+        last = play(lift, actions)
+    lift.reset(0)
+    assert play(lift, wild) == last
+
+
+def test_positive_motion_moves_the_gripper_along_the_named_axis(lift):
+    for axis in range(3):
+        start = lift.reset(0).observation.state
+        for _ in range(5):
+            end = lift.step(np.eye(7)[axis]).observation.state
+        moved = (end - start)[:3]
+        assert moved.argmax() == axis and moved[axis] > 0.03
+        assert np.abs(np.delete(moved, axis)).max() < 0.3 * moved[axis]
+
+
+def test_plus_one_closes_the_gripper_and_minus_one_opens_it(lift):
+    openings = []
+    for sign in (1, -1):
+        lift.reset(0)
+        for _ in range(8):
+            step = lift.step(np.r_[np.zeros(6), sign])
+        openings.append(step.observation.state[lift.spec.state_names.index("gripper_opening")])
+    assert openings[0] < 0.01 and openings[1] > 0.07
+
+
+def test_time_is_counted_in_control_steps_and_the_limit_truncates(lift):
+    lift.reset(0)
+    steps = [lift.step(np.zeros(7)) for _ in range(lift.horizon)]
+    assert [s.observation.stamp for s in steps[:3]] == [0.05, 0.1, 0.15]
+    assert [s.truncated for s in steps[-2:]] == [False, True] and not steps[-1].terminated
+
+
+def test_the_dynamics_are_those_of_stock_robosuite(lift):
+    import robosuite
+
+    ours = lift._suite
+    stock = robosuite.make(
+        "Lift",
+        robots="Panda",
+        controller_configs=ours.robot_configs[0]["composite_controller_config"]
+        if "composite_controller_config" in ours.robot_configs[0]
+        else None,
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        control_freq=20,
+    )
+    stock.rng.bit_generator.state = np.random.default_rng(11).bit_generator.state
+    stock.reset()
+    lift.reset(11)
+    assert np.array_equal(stock.sim.data.qpos, lift._data.qpos)
+    for action in draw(15):
+        stock.step(action)
+        lift.step(action)
+        assert np.abs(stock.sim.data.qpos - lift._data.qpos).max() < 1e-9
+    stock.close()
+
+
+def test_at_the_start_the_cube_lies_on_the_table_and_nothing_is_lifted(lift):
+    points = lift.reset(8).keypoints
+    assert set(points) == {"object", "gripper", "support"}
+    assert points["object"][2] - points["support"][2] == pytest.approx(0.02, abs=0.003)
+    assert points["gripper"][2] > points["object"][2] + 0.05
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.0])
+def test_an_expert_with_impossible_noise_is_refused(lift, noise):
+    with pytest.raises(ValueError, match="noise"):
+        ScriptedExpert(lift, noise)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "Dance"}, "'Dance'; valid tasks: Lift, Stack"),
+        ({"cameras": {}}, "cameras"),
+        ({"cameras": {"agentview": 4}}, "size >= 8"),
+        ({"horizon": -1}, "horizon"),
+    ],
+)
+def test_an_impossible_configuration_is_refused_with_the_choices(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EnvConfig(**changes)

@@ -1,0 +1,55 @@
+"""Rendering without a display: what works is chosen, what the user chose is kept."""
+
+import pytest
+
+from robostack.sim import gl
+
+
+@pytest.fixture(autouse=True)
+def no_choice_yet(monkeypatch):
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def libraries(monkeypatch, egl, osmesa):
+    monkeypatch.setattr(gl, "egl_problem", lambda: None if egl else "no EGL")
+    monkeypatch.setattr(gl, "osmesa_problem", lambda: None if osmesa else "no OSMesa")
+
+
+@pytest.mark.parametrize(
+    "egl, osmesa, chosen", [(True, True, "egl"), (False, True, "osmesa"), (False, False, "")]
+)
+def test_the_first_back_end_that_works_is_chosen(monkeypatch, egl, osmesa, chosen):
+    libraries(monkeypatch, egl, osmesa)
+    assert gl.choose_backend() == chosen
+
+
+def test_the_choice_of_the_user_is_kept(monkeypatch):
+    libraries(monkeypatch, egl=True, osmesa=True)
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert gl.choose_backend() == "osmesa"
+
+
+def test_without_any_library_the_error_names_what_to_install(monkeypatch):
+    libraries(monkeypatch, egl=False, osmesa=False)
+    gl.choose_backend()
+    with pytest.raises(gl.NoGL, match="apt-get install .*libegl1"):
+        gl.require_backend()
+
+
+def test_a_choice_that_cannot_work_names_what_is_missing(monkeypatch):
+    libraries(monkeypatch, egl=False, osmesa=True)
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    with pytest.raises(gl.NoGL, match="no EGL"):
+        gl.require_backend()
+
+
+def test_an_unknown_back_end_lists_the_valid_ones(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    with pytest.raises(gl.NoGL, match="egl, osmesa, glfw"):
+        gl.require_backend()
+
+
+def test_this_machine_can_render():
+    gl.choose_backend()
+    assert gl.require_backend() in gl.BACKENDS

@@ -1,0 +1,107 @@
+"""Lean pictures show the scene: the right things in the right place, nearly as a full render."""
+
+import numpy as np
+import pytest
+
+from robostack.sim import gl
+from robostack.sim.render import LeanRenderer
+
+SIZE = {"agentview": (128, 128)}
+
+
+@pytest.fixture(scope="module")
+def xml(lift):
+    return lift._suite.sim.model.get_xml()
+
+
+@pytest.fixture(scope="module")
+def renderers(xml):
+    lean, full = LeanRenderer(xml, SIZE), LeanRenderer(xml, SIZE, faces=10**9)
+    yield lean, full
+    lean.close()
+    full.close()
+
+
+def difference(a, b):
+    return np.abs(a["agentview"].astype(float) - b["agentview"]).mean()
+
+
+def test_a_lean_picture_is_nearly_a_full_one_and_far_from_one_of_another_moment(lift, renderers):
+    lean, full = renderers
+    lift.reset(0)
+    start = lift._data.qpos.copy()
+    for _ in range(12):
+        lift.step(np.float32([1, 1, 1, 0, 0, 0, 0]))
+    moved = lift._data.qpos.copy()
+    for qpos in (start, moved):
+        assert difference(lean.render(qpos), full.render(qpos)) < 6
+    assert difference(full.render(start), full.render(moved)) > 6
+
+
+def test_the_lean_model_has_few_visual_faces_and_all_others_as_they_were(lift, renderers):
+    lean, full = (r.model for r in renderers)
+    collides = lift._model.geom_contype | lift._model.geom_conaffinity
+    solid = set(lift._model.geom_dataid[(lift._model.geom_type == 7) & (collides > 0)])
+    assert solid and full.mesh_facenum.sum() > 100_000
+    for i in range(full.nmesh):
+        if i in solid:
+            assert lean.mesh_facenum[i] == full.mesh_facenum[i]
+    thin = [i for i in range(lean.nmesh) if i not in solid]
+    assert lean.mesh_facenum[thin].sum() < 12_000
+
+
+def test_drawing_twice_gives_the_same_picture(lift, renderers):
+    lift.reset(0)
+    first = renderers[0].render(lift._data.qpos)["agentview"]
+    assert np.array_equal(renderers[0].render(lift._data.qpos)["agentview"], first)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_cube_projects_onto_its_red_pixels(lift, seed):
+    step = lift.reset(seed)
+    x, y = np.round(lift.renderer.project("agentview", step.keypoints["object"])[0]).astype(int)
+    red, green, blue = step.observation.images["agentview"][y, x].astype(int)
+    assert red > 1.5 * green and red > 1.5 * blue
+
+
+def test_a_point_further_up_projects_further_up_and_points_project_alone_or_together(lift):
+    cube = lift.reset(0).keypoints["object"]
+    points = np.stack([cube, cube + [0, 0, 0.05]])
+    low, high = lift.renderer.project("agentview", points)
+    assert high[1] < low[1] - 2 and high[0] == pytest.approx(low[0], abs=1)
+    assert np.allclose(lift.renderer.project("agentview", cube)[0], low)
+
+
+def test_rendering_does_not_touch_the_physics(lift):
+    lift.reset(0)
+    before = lift._data.qpos.copy(), lift._data.qvel.copy(), lift._data.time
+    lift.renderer.render(lift._data.qpos)
+    assert np.array_equal(lift._data.qpos, before[0]) and lift._data.time == before[2]
+    assert np.array_equal(lift._data.qvel, before[1])
+
+
+def test_an_unknown_camera_is_refused_and_the_known_ones_listed(xml):
+    with pytest.raises(ValueError, match="'selfie'; this scene has: .*agentview.*eye_in_hand"):
+        LeanRenderer(xml, {"selfie": (8, 8)})
+
+
+def test_a_back_end_that_the_user_chose_is_kept(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
+    assert gl.choose_backend() == "osmesa"
+
+
+def test_an_unknown_back_end_is_refused_with_the_choices(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    with pytest.raises(gl.NoGL, match="'vulkan': expected one of egl, osmesa, glfw"):
+        gl.require_backend()
+
+
+def test_without_any_back_end_the_package_to_install_is_named(monkeypatch):
+    for name in ("MUJOCO_GL", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gl, "egl_problem", lambda: "no EGL")
+    monkeypatch.setattr(gl, "osmesa_problem", lambda: "no OSMesa")
+    assert gl.choose_backend() == ""
+    with pytest.raises(gl.NoGL, match="apt-get install.*libegl1"):
+        gl.require_backend()
