@@ -76,7 +76,10 @@ def build(
         except KeyError:
             have = sorted(next(iter(groups.values()))[0].gains)
             raise ValueError(f"no scores for term {name!r}; there are: {', '.join(have)}") from None
-        spread[name] = max(float(np.std(centred)), 1e-6)
+        spread[name] = float(np.std(centred))
+    # a term that is the same for all tries has nothing to say, and dividing by its rounding would
+    # make it say something
+    used = [name for name in used if spread[name] > 1e-4]
     rng = np.random.default_rng(seed)
     found = []
     for group, tries in sorted(groups.items()):
@@ -88,16 +91,16 @@ def build(
             margin = total[better.episode] - total[worse.episode]
             if margin <= 1e-9:
                 continue
-            terms = {n: better.gains[n] - worse.gains[n] for n in used}
-            found.append((margin, better, worse, terms, group))
+            found.append((margin, better, worse, group))
     if not found:
         raise ValueError("all tries from the same state are equally good; nothing to prefer")
-    found.sort(key=lambda item: (-item[0], item[4], item[1].episode))
+    found.sort(key=lambda item: (-item[0], item[3], item[1].episode))
     kept = found[: max(1, round(config.keep * len(found)))]
     preferences = []
-    for margin, better, worse, terms, group in kept:
+    for margin, better, worse, group in kept:
         if config.shuffle and rng.random() < 0.5:
             better, worse = worse, better
+        terms = {n: better.gains[n] - worse.gains[n] for n in used}
         preferences.append(
             Preference((better.episode, 0), (worse.episode, 0), float(margin), terms, group)
         )
@@ -113,7 +116,8 @@ def _card(config, seed, groups, found, preferences, spread) -> dict:
     ]
     margins = np.array([p.margin for p in preferences])
     agree = {
-        name: float(np.mean([np.sign(p.terms[name]) > 0 for p in preferences])) for name in spread
+        name: float(np.mean([p.terms[name] > 0 for p in preferences]))
+        for name in preferences[0].terms
     }
     return {
         "preferences": len(preferences),
@@ -179,9 +183,11 @@ def load(path: str | Path) -> tuple[list[Preference], dict, str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; make it with `robostack prefer`")
-    head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
-    if "card" not in head:
-        raise ValueError(f"{path} is not a preference set: its first line has no card")
+    try:
+        head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+        card, store = head["card"], head["store"]
+    except (ValueError, KeyError, TypeError) as error:  # no line, no JSON, no card
+        raise ValueError(f"{path} is not a preference set ({error})") from None
     preferences = [
         Preference(
             (row["chosen"][0], row["chosen"][1]),
@@ -192,4 +198,4 @@ def load(path: str | Path) -> tuple[list[Preference], dict, str]:
         )
         for row in rows
     ]
-    return preferences, head["card"], head["store"]
+    return preferences, card, store

@@ -122,13 +122,16 @@ class WorldModel(LearnedReward):
 
     @torch.inference_mode()
     def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
-        """Potential f32[N] of the imagined end of each chunk f32[N, H, A]."""
+        """Minus the energy f32[N] of the imagined end of each chunk f32[N, H, A].
+
+        Not the potential: far from the goal that is 0 for all, and nothing would be ranked.
+        """
         images = {name: image[None] for name, image in observation.images.items()}
         frames = torch.from_numpy(shrink(images, self.encoder.side)).to(self.device)
         state = torch.from_numpy(observation.state[None]).to(self.device)
         latent = self.encode(frames, self.normalize_state(state)).expand(len(chunks), -1)
         ends = self.imagine(latent, torch.from_numpy(chunks).to(self.device))[:, -1]
-        return self.potential(ends).cpu().numpy()
+        return -self.energy(ends).cpu().numpy()
 
 
 def _variance(latents: Tensor) -> Tensor:

@@ -115,7 +115,9 @@ def test_a_shift_moves_each_image_as_a_whole_and_repeats_its_border(batch):
     moves = set()
     for i in range(len(batch)):
         found = [
-            (y, x) for y in range(5) for x in range(5)
+            (y, x)
+            for y in range(5)
+            for x in range(5)
             if torch.equal(padded[i, y : y + 16, x : x + 16], after.images["top"][i].float())
         ]
         assert len(found) == 1

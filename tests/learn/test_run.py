@@ -10,8 +10,9 @@ from robostack.learn.run import Learner, Run, RunError, finished, generator, rng
 
 
 def run(path, config=None, **options):
-    return Run(path, "train", {"lr": 0.1, "inner": {"steps": 3}} if config is None else config,
-               **options)
+    return Run(
+        path, "train", {"lr": 0.1, "inner": {"steps": 3}} if config is None else config, **options
+    )
 
 
 @pytest.fixture

@@ -29,15 +29,15 @@ def test_a_loss_does_not_depend_on_its_neighbours_in_the_batch(vla, batch, noise
     for i in range(len(batch)):
         one = slice(i, i + 1)
         rest = (x[one] for x in (batch.state, batch.tasks, batch.chunk, batch.valid))
-        alone = vla.flow_loss(Batch({"top": batch.images["top"][one]}, *rest), noise[one], TIME[one])
+        alone = vla.flow_loss(
+            Batch({"top": batch.images["top"][one]}, *rest), noise[one], TIME[one]
+        )
         assert torch.allclose(alone, together[one], atol=1e-5)
 
 
 def test_reusing_an_encoding_changes_nothing(vla, batch, noise):
     prefix = vla.encode(batch)
-    assert torch.equal(
-        vla.flow_loss(batch, noise, TIME, prefix), vla.flow_loss(batch, noise, TIME)
-    )
+    assert torch.equal(vla.flow_loss(batch, noise, TIME, prefix), vla.flow_loss(batch, noise, TIME))
     assert torch.equal(vla.sample(batch, noise, prefix=prefix), vla.sample(batch, noise))
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from robostack.sim import gl
 from robostack.sim.render import LeanRenderer
 
 SIZE = {"agentview": (128, 128)}
@@ -26,7 +25,7 @@ def difference(a, b):
     return np.abs(a["agentview"].astype(float) - b["agentview"]).mean()
 
 
-def test_a_lean_picture_is_nearly_a_full_one_and_far_from_one_of_another_moment(lift, renderers):
+def test_a_lean_picture_is_nearly_a_full_one_and_unlike_one_of_another_moment(lift, renderers):
     lean, full = renderers
     lift.reset(0)
     start = lift._data.qpos.copy()
@@ -35,19 +34,18 @@ def test_a_lean_picture_is_nearly_a_full_one_and_far_from_one_of_another_moment(
     moved = lift._data.qpos.copy()
     for qpos in (start, moved):
         assert difference(lean.render(qpos), full.render(qpos)) < 6
-    assert difference(full.render(start), full.render(moved)) > 6
+    assert difference(lean.render(start), full.render(moved)) > 1.5 * difference(
+        lean.render(moved), full.render(moved)
+    )
 
 
-def test_the_lean_model_has_few_visual_faces_and_all_others_as_they_were(lift, renderers):
+def test_visual_meshes_keep_a_tenth_of_their_faces_and_solid_ones_all(lift, renderers):
     lean, full = (r.model for r in renderers)
     collides = lift._model.geom_contype | lift._model.geom_conaffinity
     solid = set(lift._model.geom_dataid[(lift._model.geom_type == 7) & (collides > 0)])
-    assert solid and full.mesh_facenum.sum() > 100_000
-    for i in range(full.nmesh):
-        if i in solid:
-            assert lean.mesh_facenum[i] == full.mesh_facenum[i]
-    thin = [i for i in range(lean.nmesh) if i not in solid]
-    assert lean.mesh_facenum[thin].sum() < 12_000
+    thin = [i for i in range(full.nmesh) if i not in solid]
+    assert solid and all(lean.mesh_facenum[i] == full.mesh_facenum[i] for i in solid)
+    assert lean.mesh_facenum[thin].sum() < 0.1 * full.mesh_facenum[thin].sum()
 
 
 def test_drawing_twice_gives_the_same_picture(lift, renderers):
@@ -85,23 +83,9 @@ def test_an_unknown_camera_is_refused_and_the_known_ones_listed(xml):
         LeanRenderer(xml, {"selfie": (8, 8)})
 
 
-def test_a_back_end_that_the_user_chose_is_kept(monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
-    assert gl.choose_backend() == "osmesa"
-
-
-def test_an_unknown_back_end_is_refused_with_the_choices(monkeypatch):
-    monkeypatch.setenv("MUJOCO_GL", "vulkan")
-    with pytest.raises(gl.NoGL, match="'vulkan': expected one of egl, osmesa, glfw"):
-        gl.require_backend()
-
-
-def test_without_any_back_end_the_package_to_install_is_named(monkeypatch):
-    for name in ("MUJOCO_GL", "DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(gl, "egl_problem", lambda: "no EGL")
-    monkeypatch.setattr(gl, "osmesa_problem", lambda: "no OSMesa")
-    assert gl.choose_backend() == ""
-    with pytest.raises(gl.NoGL, match="apt-get install.*libegl1"):
-        gl.require_backend()
+def test_closing_a_renderer_leaves_the_pictures_of_another_alone(lift, renderers, xml):
+    lean, _ = renderers
+    other = LeanRenderer(xml, {"agentview": (16, 16)})
+    before = lean.render(lift._data.qpos)["agentview"]
+    other.close()
+    assert np.array_equal(lean.render(lift._data.qpos)["agentview"], before)
