@@ -35,8 +35,8 @@ class DemoConfig:
     seeds: int = 1
     controls: bool = False
     env: EnvConfig = field(default_factory=EnvConfig)
-    demos: CollectConfig = field(default_factory=CollectConfig)
-    bc: BCConfig = field(default_factory=lambda: BCConfig(steps=800))
+    demos: CollectConfig = field(default_factory=lambda: CollectConfig(seeds=6))
+    bc: BCConfig = field(default_factory=BCConfig)
     tries: CollectConfig = field(
         default_factory=lambda: CollectConfig(
             by="branch", seeds=24, first_seed=20_000, runner=RunnerConfig(level=0.5)

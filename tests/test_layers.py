@@ -119,10 +119,6 @@ def test_the_core_costs_numpy_only(name):
     assert not heavy & loaded_by(f"robostack.{name}")
 
 
-def test_importing_learning_does_not_import_the_simulator():
-    assert not {"mujoco", "robosuite"} & loaded_by("robostack.learn.rl")
-
-
 def test_launch_is_no_package():
     # it would shadow ROS 2's own `launch`
     assert not list((ROOT / "launch").rglob("__init__.py"))

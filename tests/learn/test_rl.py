@@ -1,7 +1,6 @@
-"""Online learning on a line: better actions get the weight, and interruptions leave no trace."""
+"""Online learning on a line: new starts, kept rollouts, and interruptions that leave no trace."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,47 +131,6 @@ def test_a_run_cut_between_its_last_update_and_its_end_can_be_finished(
         with pytest.raises(KeyboardInterrupt):
             train(vla, new_run("cut"))
     assert weights(train(vla, new_run("cut"))) == weights(whole[0])
-
-
-def replay(vla, episodes, **changes):
-    filled = rl.Replay(vla, replace(CONFIG, **changes))
-    for episode in episodes:
-        filled.add(episode, score(episode))
-    torch.manual_seed(0)
-    return filled, rl.Critic(filled.data)
-
-
-def one_step(seed):
-    """A bandit: one action, always from the same state, good if its first number is positive."""
-    first, drawn = make_episode(0, steps=1, terminated=True), make_episode(seed, steps=1)
-    return replace(first, actions=drawn.actions, success=bool(drawn.actions[0, 0] > 0))
-
-
-def test_weights_concentrate_on_the_better_action_with_and_without_a_critic(vla):
-    filled, critic = replay(vla, map(one_step, range(40)), shaping=0.0, critic_updates=60)
-    good = np.array([e.success for e in filled.data.episodes])
-    assert 5 < good.sum() < 35
-    optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
-    for taught in (False, True):
-        if taught:
-            filled.fit_critic(critic, optimizer, np.random.default_rng(0))
-        advantage = filled.targets(critic)[0][filled.data.rows()]
-        weight = rl.chunk_weights(advantage, 0.2)
-        assert weight[good].min() > weight[~good].max()
-        assert weight[good].sum() / weight.sum() > 0.9
-
-
-def test_a_critic_without_updates_has_no_opinion(vla):
-    filled, critic = replay(vla, DEMOS)
-    advantage, returns = filled.targets(critic)
-    assert np.array_equal(advantage, returns) and advantage.any()
-
-
-def test_the_control_with_a_constant_reward_weighs_every_chunk_alike(vla):
-    filled, critic = replay(vla, DEMOS, constant_reward=True)
-    filled.fit_critic(critic, torch.optim.AdamW(critic.parameters()), np.random.default_rng(0))
-    advantage, _ = filled.targets(critic)
-    assert np.array_equal(rl.chunk_weights(advantage, 0.2), np.ones(14))
 
 
 def test_the_averaged_weights_are_lent_and_given_back(vla, batch, weights):

@@ -149,6 +149,18 @@ def test_a_stochastic_step_has_the_moments_of_flow_grpo_by_hand():
     assert float(mean) == pytest.approx(1.65) and deviation == pytest.approx(0.1**0.5)
 
 
+def test_the_last_stochastic_step_is_clean():
+    seen = []
+
+    def velocity(x, time):
+        seen.append(x)
+        return torch.ones_like(x)
+
+    result = flow.integrate_sde(velocity, torch.randn(2, 4, 3), 4, 0.7)
+    assert torch.equal(result, seen[-1] - 1 / 4)
+    assert not torch.allclose(seen[-1], seen[-2] - 1 / 4)
+
+
 def test_the_same_generator_draws_the_same_and_another_does_not():
     noise = torch.randn(2, 4, 3)
     a, b, c = (
