@@ -50,8 +50,12 @@ def read(cls: type[T], file: str | Path | None = None, overrides: list[str] | No
     return build(cls, values)
 
 
-def build(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
-    """`cls(**values)` with every key and type checked, nested dataclasses included."""
+def build(cls: type[T], values: dict[str, Any], prefix: str = "", base: T | None = None) -> T:
+    """`cls(**values)` with every key and type checked, nested dataclasses included.
+
+    Keys that are not named keep the value of `base`; without one, the defaults of `cls`.
+    """
+    base = cls() if base is None and _complete(cls) else base
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     arguments = {}
@@ -60,16 +64,26 @@ def build(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" (did you mean {prefix}{close[0]}?)" if close else ""
             raise ConfigError(f"unknown key {prefix}{key}{hint}; valid keys: {', '.join(known)}")
-        arguments[key] = _convert(value, hints[key], f"{prefix}{key}")
-    return cls(**arguments)
+        before = getattr(base, key, None)
+        arguments[key] = _convert(value, hints[key], f"{prefix}{key}", before)
+    return cls(**arguments) if base is None else dataclasses.replace(base, **arguments)
 
 
-def _convert(value: Any, hint: Any, key: str) -> Any:
+def _complete(cls: type) -> bool:
+    """Whether every field of a dataclass has a default."""
+    missing = dataclasses.MISSING
+    return all(
+        f.default is not missing or f.default_factory is not missing
+        for f in dataclasses.fields(cls)
+    )
+
+
+def _convert(value: Any, hint: Any, key: str, before: Any = None) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{key}: expected a group of keys, got {value!r}")
-        return build(hint, value, prefix=f"{key}.")
+        return build(hint, value, prefix=f"{key}.", base=before)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None

@@ -96,6 +96,9 @@ def branches(
     env.reset(seed)
     for point in range(points):
         here = env.snapshot()
+        now = env.restore(here)
+        if now.terminated or now.truncated:
+            break
         for k in range(tries):
             episode = rollout(
                 env,
@@ -109,9 +112,7 @@ def branches(
             found.append(episode)
         start = env.restore(here)
         trunk_seed = hash_seed(seed, point, tries)
-        trunk = rollout(env, policy, seed, start=start, policy_seed=trunk_seed, max_steps=every)
-        if len(trunk) < every or trunk.terminated:
-            break
+        rollout(env, policy, seed, start=start, policy_seed=trunk_seed, max_steps=every)
     return found
 
 

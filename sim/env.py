@@ -173,19 +173,29 @@ class RobosuiteEnv:
 
     def snapshot(self) -> tuple:
         """Everything that the future depends on: MuJoCo's integration state (with the solver's
-        warm start), the gripper's ramp and the step count. OSC re-bases its goal on every action,
-        so the arm controller has nothing to remember."""
+        warm start), the gripper's ramp, the step count, and what robosuite's arm controller keeps:
+        the posture it leans to and whether its copy of the state is due for an update."""
         size = mujoco.mj_stateSize(self._model, mujoco.mjtState.mjSTATE_INTEGRATION)
         state = np.empty(size)
         mujoco.mj_getState(self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return state, self._gripper.current_action.copy(), self._steps
+        arm = self._robot.part_controllers["right"]
+        kept = arm.initial_joint.copy(), arm.new_update
+        return state, self._gripper.current_action.copy(), self._steps, kept
 
     def restore(self, snapshot: tuple) -> Step:
-        state, ramp, steps = snapshot
-        mujoco.mj_setState(self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        state, ramp, steps, kept = snapshot
+        arm = self._robot.part_controllers["right"]
+        self._set(state)
+        for part in self._robot.part_controllers.values():
+            part.update(force=True)  # their copies of the state; this runs mj_forward
+        arm.initial_joint, arm.new_update = kept[0].copy(), kept[1]
+        self._set(state)  # mj_forward has moved the solver's warm start
         self._gripper.current_action = ramp.copy()
         self._steps = steps
         return self._look()
+
+    def _set(self, state: np.ndarray) -> None:
+        mujoco.mj_setState(self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
 
     def close(self) -> None:
         self.renderer.close()

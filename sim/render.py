@@ -92,6 +92,7 @@ class LeanRenderer:
     def close(self) -> None:
         """Free the GL context; not doing so makes EGL complain when Python exits."""
         if self.gl is not None:
+            self.gl.make_current()  # else another renderer's textures and buffers would be freed
             self.context.free()
             self.gl.free()
             self.gl = None

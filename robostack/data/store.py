@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from robostack.types import Episode, RobotSpec
 
 FORMAT = 1
+_WRITE = {"write_empty_chunks": True}  # an absent chunk must mean a lost one, not a black image
 _COMPRESSORS = (BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), Crc32cCodec())
 
 
@@ -137,6 +139,9 @@ class Store:
 
         def array(name: str) -> np.ndarray:
             try:
+                sizes = [p.stat().st_size for p in (folder / name / "c").rglob("*") if p.is_file()]
+                if not sizes or 0 in sizes:  # zarr would read zeros
+                    raise FileNotFoundError("its chunks are gone")
                 return group[name][...]
             except Exception as error:  # zarr raises whatever its codecs raise
                 raise StoreError(
@@ -189,14 +194,18 @@ class Store:
                 f"{self.path} has no scores by {reward!r} (it has: {', '.join(have) or 'none'}); "
                 "write them with `robostack score`"
             )
-        with np.load(path, allow_pickle=False) as file:
-            written = str(file["fingerprint"])
-            if fingerprint is not None and written != fingerprint:
-                raise StoreError(
-                    f"{path} is stale: written by {reward} {written}, which is now {fingerprint}; "
-                    "score the store again"
-                )
-            return {key: file[key] for key in file.files if key != "fingerprint"}
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                table = {key: file[key] for key in file.files}
+            written = str(table.pop("fingerprint"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{path} is damaged ({error}); score the store again") from None
+        if fingerprint is not None and written != fingerprint:
+            raise StoreError(
+                f"{path} is stale: written by {reward} {written}, which is now {fingerprint}; "
+                "score the store again"
+            )
+        return table
 
 
 def open_store(path: str | Path) -> Store:
@@ -238,7 +247,9 @@ def _write(folder: Path, episode: Episode) -> None:
     fields = {"states": episode.states, "stamps": episode.stamps, "actions": episode.actions}
     fields |= {f"keypoints.{name}": points for name, points in episode.keypoints.items()}
     for name, array in fields.items():
-        group.create_array(name, data=array, chunks=array.shape, compressors=_COMPRESSORS)
+        group.create_array(
+            name, data=array, chunks=array.shape, compressors=_COMPRESSORS, config=_WRITE
+        )
     for name, frames in episode.images.items():
         group.create_array(
             f"images.{name}",
@@ -246,6 +257,7 @@ def _write(folder: Path, episode: Episode) -> None:
             chunks=(1, *frames.shape[1:]),
             shards=frames.shape,
             compressors=_COMPRESSORS,
+            config=_WRITE,
         )
     for path in folder.rglob("*"):  # the rename must not become durable before the bytes are
         if path.is_file():

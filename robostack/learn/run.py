@@ -190,6 +190,11 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient became {float(norm)} at step {self.step_count}; the weights are "
+                "untouched. Lower the learning rate, or look for broken episodes in the data"
+            )
         self.optimizer.step()
         self.schedule.step()
         self.average.step(self.parameters)
@@ -220,6 +225,7 @@ class Learner:
         """Go on where `save` left off; returns the number of steps already done (0: none)."""
         state = run.path / "resume.json"
         if not state.is_file():
+            _trim(run.path / "metrics.jsonl", 0)
             return 0
         step = json.loads(state.read_text())["step"]
         tensors = load_file(run.path / f"resume.{step}.safetensors")

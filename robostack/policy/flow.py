@@ -58,10 +58,14 @@ def error(velocity: Tensor, action: Tensor, noise: Tensor, valid: Tensor | None 
     return (squared * weight).sum(-1) / weight.sum(-1).clamp(min=1)
 
 
-def integrate(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
-    """Euler from tau = 1 to 0 along dx = v dtau, in exactly `steps` steps."""
+def _require_steps(steps: int) -> None:
     if steps < 1:
         raise ValueError(f"steps: expected 1 or more, got {steps}")
+
+
+def integrate(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
+    """Euler from tau = 1 to 0 along dx = v dtau, in exactly `steps` steps."""
+    _require_steps(steps)
     x = noise
     for k in range(steps):
         time = torch.full((len(x),), 1 - k / steps, dtype=x.dtype, device=x.device)
@@ -96,6 +100,7 @@ def integrate_sde(
 
     The step that reaches tau = 0 is deterministic, so that actions come out clean.
     """
+    _require_steps(steps)
     x = noise
     for k in range(steps):
         tau = 1 - k / steps

@@ -134,11 +134,11 @@ class VLA(nn.Module):
                 f"{folder} holds no policy (expected {CARD} and {WEIGHTS}); "
                 "make one with `robostack train bc`"
             )
-        card = json.loads((folder / CARD).read_text())
         try:
+            card = json.loads((folder / CARD).read_text())
             config = configs.build(VLAConfig, card["config"])
             policy = cls(config, RobotSpec.from_json(json.dumps(card["spec"])))
-        except (KeyError, configs.ConfigError) as error:
+        except (KeyError, TypeError, ValueError) as error:  # no JSON, fields, or possible size
             raise CheckpointError(f"{folder / CARD}: {error}") from None
         try:
             weights = load_file(folder / WEIGHTS)

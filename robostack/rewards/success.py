@@ -43,11 +43,12 @@ class SuccessDetector(LearnedReward):
         lost = np.flatnonzero(~data.success)
         half, quarter = batch // 2, batch // 4
         done = random.choice(won, half)
-        done_rows = data.first[done] + data.length[done] - 1 - random.integers(0, LAST, half)
+        back = np.minimum(random.integers(0, LAST, half), data.length[done] - 2)
+        done_rows = data.first[done] + data.length[done] - 1 - back
         early = random.choice(won, quarter)
-        early_rows = data.first[early] + random.integers(0, data.length[early] - LAST)
+        early_rows = data.first[early] + random.integers(0, _undone(data.length[early]))
         failed = random.choice(lost if len(lost) else won, quarter)
-        keep = data.length[failed] if len(lost) else data.length[failed] - LAST
+        keep = data.length[failed] if len(lost) else _undone(data.length[failed])
         failed_rows = data.first[failed] + random.integers(0, keep)
         rows = np.concatenate([done_rows, early_rows, failed_rows])
         tasks = [data.episodes[e].task for e in np.concatenate([done, early, failed])]
@@ -66,3 +67,8 @@ class SuccessDetector(LearnedReward):
         frames, states = self.frames(episode)
         logits = self.logits(frames, states, [episode.task] * len(frames))
         return logits.sigmoid().cpu().numpy()
+
+
+def _undone(length: np.ndarray) -> np.ndarray:
+    """How many observations of a success are not yet done, given its observations i64[M]."""
+    return np.maximum(length - LAST, 1)

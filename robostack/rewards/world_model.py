@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robostack.rewards.learned import LearnedReward, RewardData
+from robostack.rewards.learned import LearnedReward, RewardData, RewardError
 from robostack.types import Episode, Observation, RobotSpec
 from robostack.vision import FrameEncoder, shrink
 
@@ -56,7 +56,13 @@ class WorldModel(LearnedReward):
         self, data: RewardData, random: np.random.Generator, batch: int = 48
     ) -> tuple[Tensor, dict[str, float]]:
         self._follow()
-        episode = random.choice(np.flatnonzero(data.length > HORIZON), batch)
+        long = np.flatnonzero(data.length > HORIZON)
+        if not len(long):
+            raise RewardError(
+                f"the world model learns from episodes of at least {HORIZON} actions; the longest "
+                f"of these {len(data)} has {data.length.max() - 1}"
+            )
+        episode = random.choice(long, batch)
         first = data.first[episode] + random.integers(0, data.length[episode] - HORIZON)
         steps = first[:, None] + np.arange(HORIZON + 1)
         frames, states = data.gather(steps, self.device)

@@ -32,9 +32,9 @@ def test_reach_is_one_at_the_object_and_falls_with_a_tenth_of_a_metre():
 
 
 @pytest.mark.parametrize(
-    ("height", "value"), [(0.0, 0), (0.02, 0), (0.03, 0.25), (0.04, 0.5), (0.06, 1), (0.3, 1)]
+    ("height", "value"), [(0.0, 0), (0.03, 0), (0.035, 0.25), (0.04, 0.5), (0.05, 1), (0.3, 1)]
 )
-def test_lift_is_linear_over_four_centimetres_above_rest(height, value):
+def test_lift_is_linear_over_two_centimetres_above_where_cubes_are_dropped(height, value):
     assert np.allclose(REWARD.terms(at_height(height))["lift"], value, atol=1e-4)
 
 
