@@ -20,7 +20,7 @@ demo: $(STAMP)
 
 demo-full: $(STAMP)
 	@$(BIN)/robostack doctor
-	$(BIN)/robostack demo --config configs/demo-full.yaml --out runs/demo-full
+	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)

@@ -35,7 +35,7 @@ class DemoConfig:
     seeds: int = 1
     controls: bool = False
     env: EnvConfig = field(default_factory=EnvConfig)
-    demos: CollectConfig = field(default_factory=lambda: CollectConfig(seeds=6))
+    demos: CollectConfig = field(default_factory=lambda: CollectConfig(seeds=8))
     bc: BCConfig = field(default_factory=BCConfig)
     tries: CollectConfig = field(
         default_factory=lambda: CollectConfig(
