@@ -8,9 +8,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import sys
 
 BACKENDS = ("egl", "osmesa", "glfw")
 INSTALL = "sudo apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
+
+
+_too_late = False  # mujoco was imported, and so bound to its default, before we could choose
 
 
 class NoGL(RuntimeError):
@@ -50,8 +54,10 @@ def choose_backend() -> str:
 
     Returns its name, or "" where none was found: physics still works then, rendering raises NoGL.
     """
+    global _too_late
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if not chosen:
+        _too_late = "mujoco" in sys.modules and not os.environ.get("DISPLAY")
         if egl_problem() is None:
             chosen = "egl"
         elif osmesa_problem() is None:
@@ -67,6 +73,11 @@ def choose_backend() -> str:
 
 def require_backend() -> str:
     """The back end in use. Raises NoGL, naming the package to install."""
+    if _too_late:
+        raise NoGL(
+            "mujoco was imported before robostack.sim and will look for a display; import "
+            "robostack.sim first, or set MUJOCO_GL=egl"
+        )
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if not chosen:
         raise NoGL(

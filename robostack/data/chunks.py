@@ -94,6 +94,8 @@ class ChunkData:
 
     def rows(self) -> np.ndarray:
         """Every row at which a window can begin (all observations but the last of an episode)."""
+        if not self.episodes:
+            raise ValueError("there are no episodes to take windows from")
         return np.flatnonzero(self._columns["left"][: self._rows] > 0)
 
     def column(self, name: str) -> np.ndarray:

@@ -1,5 +1,9 @@
 """Rendering without a display: what works is chosen, what the user chose is kept."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from robostack.sim import gl
@@ -9,6 +13,8 @@ from robostack.sim import gl
 def no_choice_yet(monkeypatch):
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.setattr(gl, "_too_late", False)
 
 
 def libraries(monkeypatch, egl, osmesa):
@@ -48,6 +54,15 @@ def test_an_unknown_back_end_lists_the_valid_ones(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "vulkan")
     with pytest.raises(gl.NoGL, match="egl, osmesa, glfw"):
         gl.require_backend()
+
+
+def test_importing_mujoco_first_is_named_as_the_mistake():
+    code = "import mujoco, robostack.sim.gl as gl; gl.require_backend()"
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert "import robostack.sim first" in done.stderr
 
 
 def test_this_machine_can_render():
