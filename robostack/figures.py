@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its muxer complains about a valid tag
-
 import cv2  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
@@ -119,13 +120,28 @@ def _grid(rows: list[list[Episode]], camera: str, size: int) -> np.ndarray:
     return np.concatenate(padded, axis=1)
 
 
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """For native code, which Python's own redirection does not reach."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def video(rows: list[list[Episode]], camera: str, size: int = 128) -> str:
     """A grid of episodes as an HTML <video> element that carries its own data (VP8 in WebM)."""
     frames = _grid(rows, camera, size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grid.webm"
         shape = frames.shape[2], frames.shape[1]
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), FPS, shape)
+        with _silent_stderr():  # OpenCV prints that it replaces the tag by the container's own
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), FPS, shape)
         if not writer.isOpened():
             raise RuntimeError("this OpenCV cannot write WebM video; install opencv-python")
         for frame in frames:

@@ -47,6 +47,7 @@ def write(run: Path, out: Path) -> Path:
     summary = finished(run)
     if summary is None or "stages" not in summary:
         raise FileNotFoundError(f"{run} holds no finished demo (no summary.json with stages)")
+    out.parent.mkdir(parents=True, exist_ok=True)
     turns = sorted(run.glob("seed-*"))
     parts = [
         _head(summary),
