@@ -23,7 +23,7 @@ class BCConfig:
     policy: VLAConfig = field(default_factory=VLAConfig)  # ignored when a policy is given
     steps: int = 1200
     batch: int = 32  # observations a step
-    draws: int = 4  # noises and times per observation: each costs a sixth of encoding the images
+    draws: int = 4  # noises and times per observation, which is encoded once
     lr: float = 5e-4
     warmup: int = 50
     average: float = 0.999  # decay of the weight average

@@ -47,7 +47,9 @@ def measure(pixels: int, rounds: int) -> dict:
     stock.sim.data.qpos[:] = qpos
     stock.sim.forward()
     times: dict[str, list[float]] = {"stock": [], "lean": []}
+    theirs_context = stock.sim._render_context_offscreen.gl_ctx
     for _ in range(rounds):
+        theirs_context.make_current()  # robosuite leaves this out: it expects to be alone
         begin = time.perf_counter()
         theirs = [stock.sim.render(pixels, pixels, camera_name=c)[::-1] for c in CAMERAS]
         middle = time.perf_counter()
