@@ -91,7 +91,9 @@ class RobosuiteEnv:
         self._site = self._robot.eef_site_id["right"]
         self._substeps = round(self._suite.control_timestep / self._suite.model_timestep)
         sizes = {name: (size, size) for name, size in config.cameras.items()}
-        self.renderer = LeanRenderer(self._suite.sim.model.get_xml(), sizes)
+        # the scene as MJCF: asked for at once, because MuJoCo returns the model it compiled last
+        self.xml: str = self._suite.sim.model.get_xml()
+        self.renderer = LeanRenderer(self.xml, sizes)
         self.spec = RobotSpec(
             robot="Panda",
             state_names=STATE_NAMES,

@@ -10,7 +10,7 @@ SIZE = {"agentview": (128, 128)}
 
 @pytest.fixture(scope="module")
 def xml(lift):
-    return lift._suite.sim.model.get_xml()
+    return lift.xml
 
 
 @pytest.fixture(scope="module")
