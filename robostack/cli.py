@@ -140,7 +140,9 @@ def _demo(config, args) -> dict:
 
     from robostack import demo, report
 
-    if args.force and (args.out / "demo.json").is_file():
+    if args.force and args.out.exists():
+        if not list(args.out.glob("seed-*")):  # what every demo begins with
+            raise ValueError(f"{args.out} is not a demo; it is not replaced")
         shutil.rmtree(args.out)
     summary = demo.run(config, args.out, args.workers)
     print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)

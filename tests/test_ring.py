@@ -67,6 +67,20 @@ def test_finished_runs_are_not_overwritten(demo, capsys):
     assert "--force" in capsys.readouterr().err
 
 
+def test_force_replaces_a_demo_and_nothing_else(tmp_path, monkeypatch, capsys):
+    from robostack import demo as ring
+    from robostack import report
+
+    monkeypatch.setattr(ring, "run", lambda config, out, workers: {"left": out.exists()})
+    monkeypatch.setattr(report, "write", lambda run, out: out)
+    (tmp_path / "old" / "seed-0").mkdir(parents=True)
+    assert main(["demo", "--force", "--out", str(tmp_path / "old")]) == OK
+    assert '"left": false' in capsys.readouterr().out
+    (tmp_path / "mine").mkdir()
+    assert main(["demo", "--force", "--out", str(tmp_path / "mine")]) == FAILED
+    assert (tmp_path / "mine").is_dir() and "not a demo" in capsys.readouterr().err
+
+
 def test_every_verb_has_help_with_an_example(capsys):
     for verb in (
         *(["collect"], ["evaluate"], ["score"], ["prefer"], ["report"], ["demo"], ["doctor"]),
