@@ -38,10 +38,6 @@ class Prefix:
             each(self.summary),
         )
 
-    def detach(self) -> Prefix:
-        keys, values = [k.detach() for k in self.keys], [v.detach() for v in self.values]
-        return Prefix(keys, values, self.mask, self.summary.detach())
-
 
 class Backbone(Protocol):
     layers: int

@@ -31,16 +31,14 @@ def target(action: Tensor, noise: Tensor) -> Tensor:
     return noise - action
 
 
-def sample_time(shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-    """tau = 0.999 b + 0.001 with b ~ Beta(1.5, 1), which dwells near the noise (pi0, NORA-1.5).
-
-    Beta(a, 1) has the distribution function b^a, so it is drawn by inversion.
-    """
-    return 0.999 * torch.rand(shape, generator=generator) ** (1 / 1.5) + 0.001
-
-
 def stratified_time(count: int, batch: int, generator: torch.Generator | None = None) -> Tensor:
-    """f32[count, batch] from the same law, each column spread over `count` equal quantiles."""
+    """tau f32[count, batch], each column spread over `count` equal quantiles of the law
+
+        tau = 0.999 b + 0.001,  b ~ Beta(1.5, 1),
+
+    which dwells near the noise (pi0, NORA-1.5). Beta(a, 1) has the distribution function b^a, so it
+    is drawn by inversion; with a count of 1 the draws are independent.
+    """
     offset = torch.rand(count, batch, generator=generator)
     quantile = (torch.arange(count)[:, None] + offset) / count
     return 0.999 * quantile ** (1 / 1.5) + 0.001

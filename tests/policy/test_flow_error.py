@@ -64,7 +64,7 @@ def test_each_column_of_stratified_times_has_one_draw_in_every_stratum():
 def test_times_follow_the_shifted_beta_law(law):
     GENERATOR.manual_seed(0)
     if law == "plain":
-        time = flow.sample_time((100_000,), GENERATOR)
+        time = flow.stratified_time(1, 100_000, GENERATOR)[0]
     else:
         time = flow.stratified_time(4, 25_000, GENERATOR).flatten()
     assert time.min() >= 0.001 and time.max() <= 1
@@ -76,5 +76,5 @@ def test_times_follow_the_shifted_beta_law(law):
 
 def test_stratified_times_make_a_mean_far_less_noisy():
     GENERATOR.manual_seed(0)
-    plain = flow.sample_time((8, 2000), GENERATOR).mean(0).std()
+    plain = flow.stratified_time(1, 8 * 2000, GENERATOR).reshape(8, 2000).mean(0).std()
     assert flow.stratified_time(8, 2000, GENERATOR).mean(0).std() < plain / 4
