@@ -220,10 +220,10 @@ def _rewards(turns: list[Path]) -> str:
 
 def _keypoints(turn: Path, episode: Episode) -> str:
     """An episode's keypoints, projected into the first camera that does not move."""
-    from robostack.sim.env import EnvConfig, RobosuiteEnv
+    from robostack.sim.env import EnvConfig, make_env
 
     about = json.loads((turn / "bc-eval" / "run.json").read_text())
-    env = RobosuiteEnv(config.build(EnvConfig, about["config"]["env"]))
+    env = make_env(config.build(EnvConfig, about["config"]["env"]))
     try:
         env.reset(episode.seed)
         still = [name for name in episode.images if env.renderer.is_fixed(name)]

@@ -13,8 +13,9 @@ import torch
 from robostack.learn.run import progress
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
-from robostack.rollout import Pool, branches, hash_seed, rollout
-from robostack.sim.env import EnvConfig, RobosuiteEnv, ScriptedExpert
+from robostack.pool import Pool
+from robostack.rollout import branches, hash_seed, rollout
+from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
 from robostack.types import Episode
 
 
@@ -41,7 +42,7 @@ class BranchConfig:
 class Worker:
     """The context of a `Pool`."""
 
-    env: RobosuiteEnv
+    env: SimEnv
     loaded: tuple[str, RunnerConfig] | None = None
     runner: ChunkRunner | None = field(default=None, repr=False)
 
@@ -59,7 +60,7 @@ class Worker:
 
 def _worker(config: EnvConfig) -> Worker:
     torch.set_num_threads(1)
-    return Worker(RobosuiteEnv(config))
+    return Worker(make_env(config))
 
 
 def _demonstrate(worker: Worker, seed: int, noise: float) -> Episode:

@@ -22,30 +22,42 @@ def cache_folder() -> Path:
     return Path(base) / "robostack" / "meshes"
 
 
-def lean_model(xml: str, faces: int) -> mujoco.MjModel:
-    """Compile `xml` with at most about `faces` faces over all visual meshes.
+def lean_model(source: str | Path, faces: int) -> mujoco.MjModel:
+    """Compile MJCF with at most about `faces` faces over all visual meshes.
 
+    `source` is the XML itself, or the Path of an MJCF file, next to which includes and assets lie.
     A mesh counts as visual if no geom that can collide uses it. Textured meshes (robosuite's
     pedestal, 5,800 faces) are left alone and come on top: their coordinates would have to move.
     """
-    full = mujoco.MjModel.from_xml_string(xml)
-    spec = mujoco.MjSpec.from_string(xml)  # fresh: a compiled spec carries normals of the old mesh
+    full = _spec(source).compile()
+    spec = _spec(source)  # fresh: a compiled spec carries normals of the old mesh
     meshes = {name: full.mesh(name).id for name in _visual_meshes(spec)}
     weight = {name: np.sqrt(full.mesh_facenum[i]) for name, i in meshes.items()}
     total = sum(weight.values())
     for mesh in spec.meshes:
-        if mesh.name not in meshes:
+        name = _name(mesh)
+        if name not in meshes:
             continue
-        index = meshes[mesh.name]
-        target = max(MIN_FACES, int(faces * weight[mesh.name] / total))
+        index = meshes[name]
+        target = max(MIN_FACES, int(faces * weight[name] / total))
         if full.mesh_facenum[index] <= target:
             continue
         vertices, triangles = _decimated(*_arrays(full, index), target)
-        mesh.file = ""
+        mesh.name, mesh.file = name, ""
         mesh.scale, mesh.refpos, mesh.refquat = [1, 1, 1], [0, 0, 0], [1, 0, 0, 0]
         mesh.uservert = vertices.astype(float).ravel()
         mesh.userface = triangles.astype(np.int32).ravel()
     return spec.compile()
+
+
+def _spec(source: str | Path) -> mujoco.MjSpec:
+    if isinstance(source, Path):
+        return mujoco.MjSpec.from_file(str(source))
+    return mujoco.MjSpec.from_string(source)
+
+
+def _name(mesh: mujoco.MjsMesh) -> str:
+    return mesh.name or Path(mesh.file).stem  # MuJoCo names a nameless mesh after its file
 
 
 def _visual_meshes(spec: mujoco.MjSpec) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mujoco
 import numpy as np
 
@@ -12,16 +14,15 @@ FACES = 10_000  # indistinguishable from 180,000 up to 128 px; see tests/bench/r
 _OFF = ("SHADOW", "REFLECTION", "SKYBOX", "HAZE", "FOG")
 
 
-class LeanRenderer:
-    """Renders `cameras` {name: (height, width)} of the scene described by `xml`.
+class Renderer:
+    """What renderers share: a model and data of their own, cameras by name, and projection.
 
-    It holds its own model and data: the physics model keeps its meshes, and only positions are
-    copied over. Raises ValueError for a camera that the scene lacks, gl.NoGL without a back end.
+    The physics model keeps its meshes; only positions are copied over. `source` is MJCF as XML or
+    the Path of a file. Raises ValueError for a camera that the scene lacks.
     """
 
-    def __init__(self, xml: str, cameras: dict[str, tuple[int, int]], faces: int = FACES):
-        gl.require_backend()
-        self.model = lean_model(xml, faces)
+    def __init__(self, source: str | Path, cameras: dict[str, tuple[int, int]], faces: int):
+        self.model = lean_model(source, faces)
         known = [self.model.camera(i).name for i in range(self.model.ncam)]
         for name in cameras:
             if name not in known:
@@ -29,6 +30,49 @@ class LeanRenderer:
         self.data = mujoco.MjData(self.model)
         self.cameras = cameras
         self.ids = {name: known.index(name) for name in cameras}
+
+    def place(self, qpos: np.ndarray, mocap_pos: np.ndarray | None, mocap_quat: np.ndarray | None):
+        """Put geoms, cameras and lights where f64[nq] (and mocap f64[nmocap, 3 | 4]) says."""
+        self.data.qpos[:] = qpos
+        if mocap_pos is not None:
+            self.data.mocap_pos[:] = mocap_pos
+        if mocap_quat is not None:
+            self.data.mocap_quat[:] = mocap_quat
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether the camera stands still in the world, so that one projection fits all frames."""
+        return int(self.model.cam_bodyid[self.ids[name]]) == 0
+
+    def project(self, name: str, points: np.ndarray) -> np.ndarray:
+        """Pixels (x, y) f64[N, 2] of world points f64[N, 3] at the last rendered positions."""
+        height, width = self.cameras[name]
+        camera = self.ids[name]
+        focal = 0.5 * height / np.tan(0.5 * np.deg2rad(self.model.cam_fovy[camera]))
+        rotation = self.data.cam_xmat[camera].reshape(3, 3)
+        local = (np.atleast_2d(points) - self.data.cam_xpos[camera]) @ rotation
+        depth = -local[:, 2:]  # a MuJoCo camera looks along its own -z, y up
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        return centre + focal * local[:, :2] * [1, -1] / depth
+
+
+class LeanRenderer(Renderer):
+    """Renders `cameras` {name: (height, width)} through OpenGL, geoms of `groups` only.
+
+    Raises gl.NoGL without a back end.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        cameras: dict[str, tuple[int, int]],
+        faces: int = FACES,
+        groups: tuple[int, ...] = (1,),  # robosuite: group 0 collides, group 1 is seen
+    ):
+        gl.require_backend()
+        super().__init__(source, cameras, faces)
         height = max(size[0] for size in cameras.values())
         width = max(size[1] for size in cameras.values())
         self.model.vis.quality.offsamples = 0
@@ -42,18 +86,23 @@ class LeanRenderer:
             self.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
         self.option = mujoco.MjvOption()
         self.option.geomgroup[:] = 0
-        self.option.geomgroup[1] = 1  # robosuite: group 0 collides, group 1 is seen
+        self.option.geomgroup[list(groups)] = 1
         self.option.sitegroup[:] = 0
         self.camera = mujoco.MjvCamera()
         self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self.perturb = mujoco.MjvPerturb()
 
-    def render(self, qpos: np.ndarray) -> dict[str, np.ndarray]:
-        """Images {camera: uint8[H, W, 3] RGB} at generalised positions f64[nq]."""
-        self.data.qpos[:] = qpos
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_comPos(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
+    def render(
+        self,
+        qpos: np.ndarray,
+        mocap_pos: np.ndarray | None = None,
+        mocap_quat: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Images {camera: uint8[H, W, 3] RGB} at generalised positions f64[nq].
+
+        Mocap bodies stay where they were unless f64[nmocap, 3] and f64[nmocap, 4] are given.
+        """
+        self.place(qpos, mocap_pos, mocap_quat)
         self.gl.make_current()
         images = {}
         for name, (height, width) in self.cameras.items():
@@ -73,21 +122,6 @@ class LeanRenderer:
             mujoco.mjr_readPixels(pixels, None, view, self.context)
             images[name] = pixels[::-1].copy()  # GL counts rows from below
         return images
-
-    def is_fixed(self, name: str) -> bool:
-        """Whether the camera stands still in the world, so that one projection fits all frames."""
-        return int(self.model.cam_bodyid[self.ids[name]]) == 0
-
-    def project(self, name: str, points: np.ndarray) -> np.ndarray:
-        """Pixels (x, y) f64[N, 2] of world points f64[N, 3] at the last rendered positions."""
-        height, width = self.cameras[name]
-        camera = self.ids[name]
-        focal = 0.5 * height / np.tan(0.5 * np.deg2rad(self.model.cam_fovy[camera]))
-        rotation = self.data.cam_xmat[camera].reshape(3, 3)
-        local = (np.atleast_2d(points) - self.data.cam_xpos[camera]) @ rotation
-        depth = -local[:, 2:]  # a MuJoCo camera looks along its own -z, y up
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        return centre + focal * local[:, :2] * [1, -1] / depth
 
     def close(self) -> None:
         """Free the GL context; not doing so makes EGL complain when Python exits."""

@@ -19,3 +19,16 @@ class Scene:
     def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         index = self.model.body(name).id
         return self.data.xpos[index].copy(), self.data.xmat[index].reshape(3, 3).copy()
+
+    def site(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        index = self.model.site(name).id
+        return self.data.site_xpos[index].copy(), self.data.site_xmat[index].reshape(3, 3).copy()
+
+    def joint(self, name: str) -> float:
+        """Angle [rad] or travel [m] of a hinge or slide."""
+        return float(self.data.qpos[self.model.joint(name).qposadr[0]])
+
+    def point(self, place: str) -> np.ndarray:
+        """Position f64[3] of a body, or of a site written "site:name"."""
+        kind, _, name = place.rpartition(":")
+        return (self.site(name) if kind == "site" else self.body(name))[0]

@@ -17,7 +17,7 @@ def content(step):
 
 def play(env, actions):
     """What was seen after each action, and the positions that float32 would round."""
-    return [(content(env.step(a)), env._data.qpos.tobytes()) for a in actions]
+    return [(content(env.step(a)), env.data.qpos.tobytes()) for a in actions]
 
 
 def same(a, b):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import LineEnv, broken_setup, die, line_env, roll_line, times_ten
 
-from robostack.rollout import Pool, WorkerError
+from robostack.pool import Pool, WorkerError
 
 
 def test_one_worker_runs_here_and_closes_what_it_set_up():
@@ -63,10 +63,10 @@ def test_a_worker_that_dies_is_noticed():
 def test_a_killed_parent_leaves_no_worker():
     script = """
 from fakes import line_env, times_ten
-from robostack.rollout import Pool
+from robostack.pool import Pool
 pool = Pool(line_env, 2)
 list(pool.run(times_ten, [(1,)]))
-print(*[process.pid for process in pool._processes], flush=True)
+print(*[worker.process.pid for worker in pool._workers], flush=True)
 input()
 """
     parent = subprocess.Popen(

@@ -9,13 +9,13 @@ from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA, VLAConfig
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rollout import rollout
-from robostack.sim.env import EnvConfig, RobosuiteEnv, ScriptedExpert
+from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
 from robostack.testing import check_env, check_policy, check_reward
 
 
 @pytest.fixture(scope="module")
 def env():
-    env = RobosuiteEnv(EnvConfig(cameras={"agentview": 32}))
+    env = make_env(EnvConfig(cameras={"agentview": 32}))
     yield env
     env.close()
 

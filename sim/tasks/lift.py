@@ -17,7 +17,7 @@ def expert(scene: Scene) -> Iterator[np.ndarray]:
 TASK = Task(
     name="Lift",
     instruction="lift the red cube",
-    bodies={"object": "cube_main"},
+    keypoints={"object": "cube_main"},
     horizon=80,
     expert=expert,
 )

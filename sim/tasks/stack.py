@@ -31,7 +31,7 @@ def expert(scene: Scene) -> Iterator[np.ndarray]:
 TASK = Task(
     name="Stack",
     instruction="stack the red cube on the green cube",
-    bodies={"object": "cubeA_main", "target": "cubeB_main"},
+    keypoints={"object": "cubeA_main", "target": "cubeB_main"},
     horizon=160,
     expert=expert,
 )

@@ -2,18 +2,18 @@
 
 import pytest
 
-from robostack.sim.env import EnvConfig, RobosuiteEnv
+from robostack.sim.env import EnvConfig, make_env
 
 
 @pytest.fixture(scope="session")
 def lift():
-    env = RobosuiteEnv(EnvConfig(cameras={"agentview": 64, "robot0_eye_in_hand": 16}))
+    env = make_env(EnvConfig(cameras={"agentview": 64, "robot0_eye_in_hand": 16}))
     yield env
     env.close()
 
 
 @pytest.fixture(scope="session")
 def stack():
-    env = RobosuiteEnv(EnvConfig(task="Stack", cameras={"agentview": 8}))
+    env = make_env(EnvConfig(task="Stack", cameras={"agentview": 8}))
     yield env
     env.close()

@@ -98,11 +98,11 @@ def test_the_dynamics_are_those_of_stock_robosuite(lift):
     stock.rng.bit_generator.state = np.random.default_rng(11).bit_generator.state
     stock.reset()
     lift.reset(11)
-    assert np.array_equal(stock.sim.data.qpos, lift._data.qpos)
+    assert np.array_equal(stock.sim.data.qpos, lift.data.qpos)
     for action in draw(15):
         stock.step(action)
         lift.step(action)
-        assert np.abs(stock.sim.data.qpos - lift._data.qpos).max() < 1e-9
+        assert np.abs(stock.sim.data.qpos - lift.data.qpos).max() < 1e-9
     stock.close()
 
 
@@ -137,8 +137,8 @@ def test_an_expert_with_impossible_noise_is_refused(lift, noise):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "Dance"}, "'Dance'; valid tasks: Lift, Stack"),
-        ({"cameras": {}}, "cameras"),
+        ({"task": "Dance"}, "'Dance'.* valid: Lift, Stack"),
+        ({"pixels": 4}, "pixels=4"),
         ({"cameras": {"agentview": 4}}, "size >= 8"),
         ({"horizon": -1}, "horizon"),
     ],

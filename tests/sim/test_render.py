@@ -28,10 +28,10 @@ def difference(a, b):
 def test_a_lean_picture_is_nearly_a_full_one_and_unlike_one_of_another_moment(lift, renderers):
     lean, full = renderers
     lift.reset(0)
-    start = lift._data.qpos.copy()
+    start = lift.data.qpos.copy()
     for _ in range(12):
         lift.step(np.float32([1, 1, 1, 0, 0, 0, 0]))
-    moved = lift._data.qpos.copy()
+    moved = lift.data.qpos.copy()
     for qpos in (start, moved):
         assert difference(lean.render(qpos), full.render(qpos)) < 6
     assert difference(lean.render(start), full.render(moved)) > 1.5 * difference(
@@ -41,8 +41,8 @@ def test_a_lean_picture_is_nearly_a_full_one_and_unlike_one_of_another_moment(li
 
 def test_visual_meshes_keep_a_tenth_of_their_faces_and_solid_ones_all(lift, renderers):
     lean, full = (r.model for r in renderers)
-    collides = lift._model.geom_contype | lift._model.geom_conaffinity
-    solid = set(lift._model.geom_dataid[(lift._model.geom_type == 7) & (collides > 0)])
+    collides = lift.model.geom_contype | lift.model.geom_conaffinity
+    solid = set(lift.model.geom_dataid[(lift.model.geom_type == 7) & (collides > 0)])
     thin = [i for i in range(full.nmesh) if i not in solid]
     assert solid and all(lean.mesh_facenum[i] == full.mesh_facenum[i] for i in solid)
     assert lean.mesh_facenum[thin].sum() < 0.1 * full.mesh_facenum[thin].sum()
@@ -50,8 +50,8 @@ def test_visual_meshes_keep_a_tenth_of_their_faces_and_solid_ones_all(lift, rend
 
 def test_drawing_twice_gives_the_same_picture(lift, renderers):
     lift.reset(0)
-    first = renderers[0].render(lift._data.qpos)["agentview"]
-    assert np.array_equal(renderers[0].render(lift._data.qpos)["agentview"], first)
+    first = renderers[0].render(lift.data.qpos)["agentview"]
+    assert np.array_equal(renderers[0].render(lift.data.qpos)["agentview"], first)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -72,10 +72,10 @@ def test_a_point_further_up_projects_further_up_and_points_project_alone_or_toge
 
 def test_rendering_does_not_touch_the_physics(lift):
     lift.reset(0)
-    before = lift._data.qpos.copy(), lift._data.qvel.copy(), lift._data.time
-    lift.renderer.render(lift._data.qpos)
-    assert np.array_equal(lift._data.qpos, before[0]) and lift._data.time == before[2]
-    assert np.array_equal(lift._data.qvel, before[1])
+    before = lift.data.qpos.copy(), lift.data.qvel.copy(), lift.data.time
+    lift.renderer.render(lift.data.qpos)
+    assert np.array_equal(lift.data.qpos, before[0]) and lift.data.time == before[2]
+    assert np.array_equal(lift.data.qvel, before[1])
 
 
 def test_an_unknown_camera_is_refused_and_the_known_ones_listed(xml):
@@ -86,6 +86,6 @@ def test_an_unknown_camera_is_refused_and_the_known_ones_listed(xml):
 def test_closing_a_renderer_leaves_the_pictures_of_another_alone(lift, renderers, xml):
     lean, _ = renderers
     other = LeanRenderer(xml, {"agentview": (16, 16)})
-    before = lean.render(lift._data.qpos)["agentview"]
+    before = lean.render(lift.data.qpos)["agentview"]
     other.close()
-    assert np.array_equal(lean.render(lift._data.qpos)["agentview"], before)
+    assert np.array_equal(lean.render(lift.data.qpos)["agentview"], before)

@@ -1,0 +1,232 @@
+"""Worker processes that change nothing but the time it takes, and whose death loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from typing import Any
+
+AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the parent
+WINDOW = 4  # results a worker may be ahead of the one that is waited for: images are large
+
+
+class WorkerError(RuntimeError):
+    """A job failed in a worker process, or the process died; carries the traceback if any."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job."""
+
+    value: Any = None
+    error: str = ""  # "" where it succeeded; else one line, and the traceback after an empty line
+    kind: str = ""  # name of the exception's class; "died" for a process that is gone
+    attempts: int = 1
+
+
+def _attempt(context: list, setup: Callable, function: Callable, job: tuple) -> tuple:
+    """(value, error, kind). A context that a job failed in is closed and made anew for the next:
+    nobody knows what state it is in."""
+    try:
+        if not context:
+            context.append(setup())
+        return function(context[0], *job), "", ""
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}"
+        with contextlib.suppress(Exception):
+            while context:
+                context.pop().close()
+        return None, what, type(error).__name__
+
+
+def _work(setup: Callable[[], Any], pipe: connection.Connection) -> None:
+    context: list = []
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
+        while True:
+            index, function, job = pipe.recv()
+            pipe.send((index, *_attempt(context, setup, function, job)))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes started within ignore Ctrl-C: it is the parent's, which stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Worker:
+    """A process, our end of its pipe, and the jobs it has been sent, first come first served."""
+
+    def __init__(self, setup: Callable[[], Any]):
+        spawn = multiprocessing.get_context("spawn")  # GL contexts and threads do not survive fork
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=_work, args=(setup, theirs), daemon=True)
+        with _uninterrupted():
+            self.process.start()
+        theirs.close()  # only then does a dead worker's pipe end
+        self.sent: deque[int] = deque()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join(timeout=5)
+        self.pipe.close()
+
+    def epitaph(self) -> str:
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return (
+                "a worker was killed (signal 9), most likely because the machine ran out of "
+                "memory; use fewer --workers or smaller images"
+            )
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return f"a worker died with {how}"
+
+
+@dataclass
+class _Queue:
+    """Jobs of one run: what is waiting, what was tried how often, what is done."""
+
+    jobs: Iterator[tuple]
+    taken: dict[int, tuple] = field(default_factory=dict)
+    again: deque[int] = field(default_factory=deque)
+    tries: dict[int, int] = field(default_factory=dict)
+    done: dict[int, Outcome] = field(default_factory=dict)
+    wanted: int = 0  # the next result to hand out
+
+    def next(self, limit: int) -> int | None:
+        """The next job to send, at most `limit` ahead of the wanted one."""
+        if self.again:
+            return self.again.popleft()
+        index = len(self.tries)
+        if index >= self.wanted + limit:
+            return None
+        for job in itertools.islice(self.jobs, 1):
+            self.taken[index] = job
+            self.tries[index] = 0
+            return index
+        return None
+
+    def settle(self, index: int, value: Any, error: str, kind: str) -> None:
+        del self.taken[index]
+        self.done[index] = Outcome(value, error, kind, self.tries[index])
+
+
+class Pool:
+    """Worker processes, each holding what `setup()` returns: anything with a close().
+
+    Results come in the order of the jobs, whatever the order they finish in, so they never depend
+    on the number of workers. `setup` and the functions must be importable by name. With one worker
+    everything runs in this process, unless `isolate` asks for a process that may die.
+    """
+
+    def __init__(self, setup: Callable[[], Any], workers: int, isolate: bool = False):
+        if workers < 1:
+            raise ValueError(f"workers: expected 1 or more, got {workers}")
+        self._setup, self.workers, self._here = setup, workers, workers == 1 and not isolate
+        self._workers: list[_Worker] = []
+        self._context: list = []
+
+    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
+        """function(context, *job) of every job. Raises WorkerError at the first that fails."""
+        if self._here:
+            if not self._context:
+                self._context.append(self._setup())
+            for job in jobs:
+                yield function(self._context[0], *job)
+            return
+        with contextlib.closing(self.outcomes(function, jobs, retries=0)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error:
+                    raise WorkerError(f"a rollout worker failed: {outcome.error}")
+                yield outcome.value
+
+    def outcomes(
+        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
+    ) -> Iterator[Outcome]:
+        """Like `run`, but a job that fails is reported and the rest goes on. A worker that dies is
+        replaced, and the job that it died of is tried `retries` more times."""
+        if self._here:
+            for job in jobs:
+                yield Outcome(*_attempt(self._context, self._setup, function, job))
+            return
+        queue, complete = _Queue(iter(jobs)), False
+        try:
+            while len(self._workers) < self.workers:
+                self._workers.append(_Worker(self._setup))
+            while self._feed(queue, function):
+                self._collect(queue, retries)
+                while queue.wanted in queue.done:
+                    yield queue.done.pop(queue.wanted)
+                    queue.wanted += 1
+            complete = True
+        finally:
+            if not complete:  # abandoned or failed: unread results must not reach the next run
+                self.close()
+
+    def _feed(self, queue: _Queue, function: Callable) -> bool:
+        """Give every worker something to do; False once nothing is left to wait for."""
+        for rank, worker in itertools.product(range(AHEAD), self._workers):
+            if len(worker.sent) > rank:
+                continue
+            index = queue.next(WINDOW * self.workers)
+            if index is None:
+                break
+            worker.sent.append(index)
+            queue.tries[index] += 1
+            with contextlib.suppress(OSError):  # it has just died: _collect will find out
+                worker.pipe.send((index, function, queue.taken[index]))
+        return bool(queue.taken)
+
+    def _collect(self, queue: _Queue, retries: int) -> None:
+        """Wait for one message, or for a death."""
+        pipes = {worker.pipe: worker for worker in self._workers if worker.sent}
+        for pipe in connection.wait(list(pipes)):
+            worker = pipes[pipe]
+            try:
+                index, value, error, kind = pipe.recv()
+            except (EOFError, OSError):
+                self._bury(worker, queue, retries)
+                continue
+            worker.sent.remove(index)
+            queue.settle(index, value, error, kind)
+
+    def _bury(self, worker: _Worker, queue: _Queue, retries: int) -> None:
+        """Replace a dead worker. The first of its jobs is the one that it died of."""
+        killer, *rest = worker.sent
+        for index in rest:
+            queue.tries[index] -= 1
+        queue.again.extendleft(reversed(rest))
+        if queue.tries[killer] <= retries:
+            queue.again.appendleft(killer)
+        else:
+            queue.settle(killer, None, worker.epitaph(), "died")
+        worker.stop()
+        self._workers[self._workers.index(worker)] = _Worker(self._setup)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+        while self._context:
+            self._context.pop().close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
