@@ -36,6 +36,8 @@ setup(
         "opencv-python>=4.8",
         "pyyaml>=6",
         "tqdm>=4.60",
+        "rich>=13",
+        "numba>=0.59",
         "mujoco>=3.3,<3.4",
         "robosuite==1.5.2",
         "fast-simplification>=0.1.9",
@@ -43,6 +45,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "ruff>=0.6", "build>=1"],
+        "metaworld": ["metaworld==3.0.0", "packaging"],
         "ros": ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
     },
     entry_points={"console_scripts": ["robostack=robostack.cli:main"]},

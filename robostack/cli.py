@@ -20,7 +20,14 @@ _PATHS = {
     "--demos": dict(help="store of demonstrations", metavar="DIR"),
     "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
     "--start": dict(help="policy to go on from", metavar="DIR"),
-    "--against": dict(help="evaluation on the same seeds to compare with", metavar="DIR"),
+    "--policies": dict(
+        help="policy, or a run that holds one, or `expert` or `random`, or NAME= and any of these; "
+        "repeat for several: the first is the baseline",
+        metavar="DIR",
+        action="append",
+        default=[],
+    ),
+    "--against": dict(help="an earlier evaluation to compare with", metavar="DIR"),
     "--preferences": dict(help="preference set (.jsonl)", metavar="FILE"),
     "--reward": dict(
         help="keypoints, deviation, or the run of a learned reward; repeat for several",
@@ -28,6 +35,16 @@ _PATHS = {
         action="append",
         default=[],
     ),
+}
+
+
+_KEYS = {  # flag -> (key of the config, help); a repeated flag makes a list
+    "suite": ("suite", "all tasks of a suite"),
+    "task": ("tasks", "a task; repeat for several"),
+    "episodes": ("episodes", "starts for each policy and task"),
+    "early-stop": ("early_stop", "end once the 95 %% interval is narrower than this"),
+    "require": ("require", "exit 1 if a policy's success rate is below this"),
+    "perturb": ("perturb", "axis=strength, evaluated beside the unperturbed; repeat for several"),
 }
 
 
@@ -42,10 +59,12 @@ class Verb:
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     out: str | None = "the run folder"
+    keys: tuple[str, ...] = ()  # of the config that have a flag of their own, see _KEYS
+    resumes: bool = False  # whether a finished run can be gone on with
 
 
 def _arena(args: argparse.Namespace, env):
-    from robostack.simulate import Arena
+    from robostack.sim.arena import Arena
 
     return Arena(env, args.workers)
 
@@ -99,14 +118,23 @@ def _train_rl(config, args) -> dict:
         )
 
 
-def _evaluate(config, args) -> dict:
-    from robostack import stages
+def _evaluate(config, args) -> int:
+    from robostack import batch
 
-    with _arena(args, config.env) as arena:
-        summary = stages.evaluate(
-            arena, config, args.policy, args.out, args.against, _existing(args)
-        )
-    return {k: v for k, v in summary.items() if k != "outcomes"}
+    evaluation = batch.Batch(
+        config,
+        batch.contestants(args.policies),
+        args.out,
+        args.workers,
+        args.against,
+        args.resume,
+        args.force,
+    )
+    found = evaluation.play()
+    shown = {key: found[key] for key in ("policies", "comparisons", "problems")}
+    print(json.dumps(shown, indent=1))
+    print(f"results: {args.out / 'index.html'}", file=sys.stderr)
+    return OK if batch.passed(found, config.require) else FAILED
 
 
 def _rewards(args):
@@ -147,6 +175,18 @@ def _demo(config, args) -> dict:
     summary = demo.run(config, args.out, args.workers)
     print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)
     return summary
+
+
+def _tasks(config, args) -> int:
+    from robostack.sim.catalog import SUITES, TASKS
+
+    width = max(map(len, TASKS))
+    for name, task in TASKS.items():
+        print(f"{name:<{width}}  {'expert' if task.expert else '      '}  {task.instruction}")
+    print("\nsuites (robostack evaluate --suite ...):")
+    for name, tasks in SUITES.items():
+        print(f"{name:<{width}}  {len(tasks)} tasks")
+    return OK
 
 
 def _doctor(config, args) -> int:
@@ -209,12 +249,19 @@ VERBS: dict[str, Verb] = {
         needs=("--policy", "--demos", "--reward"),
     ),
     "evaluate": Verb(
-        "success rate with its 95 % interval",
-        "robostack evaluate --policy runs/rl --against runs/bc-eval --out runs/rl-eval",
-        _config("stages", "EvaluateCommand"),
+        "success rates with 95 % intervals, compared on the same starts",
+        "robostack evaluate --policy runs/bc --policy runs/rl --out runs/compare\n"
+        "robostack evaluate --suite metaworld-mt50 --policy expert --episodes 2 --out runs/mt50\n"
+        "robostack evaluate --policy runs/rl --against runs/bc-eval --out runs/rl-eval "
+        "--require 0.7\n"
+        "robostack evaluate --policy runs/rl --perturb light=1 --perturb camera=0.5 --out runs/odd",
+        _config("batch", "BatchConfig"),
         _evaluate,
-        needs=("--policy",),
+        needs=("--policies",),
         takes=("--against",),
+        keys=("suite", "task", "episodes", "early-stop", "require", "perturb"),
+        resumes=True,
+        out="the results folder",
     ),
     "score": Verb(
         "judge episodes with rewards, into side-cars",
@@ -249,6 +296,13 @@ VERBS: dict[str, Verb] = {
         "robostack demo --config configs/demo-full.yaml --out runs/demo-full",
         _config("demo", "DemoConfig"),
         _demo,
+    ),
+    "tasks": Verb(
+        "every simulated task, what it asks, and the suites",
+        "robostack tasks",
+        None,
+        _tasks,
+        out=None,
     ),
     "doctor": Verb("what this machine has and lacks", "robostack doctor", None, _doctor, out=None),
 }
@@ -294,18 +348,41 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
     parser.add_argument("-h", "--help", action=_Help, verb=verb, help="show this and the keys")
     for flag in (*verb.needs, *verb.takes):
         options = dict(_PATHS[flag])
-        if flag != "--reward":
+        if "action" not in options:
             options["type"] = Path
-        parser.add_argument(flag, required=flag in verb.needs, **options)
+        names = ["--policy"] if flag == "--policies" else [flag]
+        dest = flag.removeprefix("--")
+        parser.add_argument(*names, dest=dest, required=flag in verb.needs, **options)
+    for flag in verb.keys:
+        parser.add_argument(f"--{flag}", action="append", metavar="X", help=_KEYS[flag][1])
     if verb.out:
         parser.add_argument("--out", type=Path, required=True, help=verb.out)
         parser.add_argument("--force", action="store_true", help="replace a finished run")
+    if verb.resumes:
+        more = "go on with a finished run: more episodes, tasks, policies"
+        parser.add_argument("--resume", action="store_true", help=more)
     if verb.config is not None:
         parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of keys")
         parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key")
     parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
     parser.add_argument("--workers", type=int, default=0, help="processes (default: all cores)")
     parser.set_defaults(verb=verb, name=name)
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    """Flags of keys as key=value, before those that were written as such."""
+    found = []
+    for flag in args.verb.keys:
+        for value in getattr(args, flag.replace("-", "_")) or []:
+            key = _KEYS[flag][0]
+            if flag == "perturb":
+                axis, _, strength = value.partition("=")
+                found.append(f"perturb.{axis}={strength or 1}")
+            elif flag != "task":
+                found.append(f"{key}={value}")
+    if "task" in args.verb.keys and args.task:
+        found.append(f"tasks={json.dumps(args.task)}")
+    return [*found, *args.overrides]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -335,8 +412,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = None
         if args.verb.config is not None:
-            config = read(args.verb.config(), args.config, args.overrides)
+            config = read(args.verb.config(), args.config, _overrides(args))
         result = args.verb.act(config, args)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return STOPPED

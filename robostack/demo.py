@@ -17,8 +17,8 @@ from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
 from robostack.prefer import PreferConfig
 from robostack.rewards.load import KINDS
+from robostack.sim.arena import Arena, RunnerConfig
 from robostack.sim.env import EnvConfig
-from robostack.simulate import Arena, RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
 
 CONTROLS = {

@@ -97,12 +97,13 @@ def histogram(values: np.ndarray, xlabel: str) -> str:
 
 
 def _tile(episode: Episode, camera: str, size: int) -> np.ndarray:
-    """Frames u8[T+1, size, size, 3], framed in the colour of the outcome from the end on."""
-    frames = [
-        cv2.resize(frame, (size, size), interpolation=cv2.INTER_CUBIC)
-        for frame in episode.images[camera]
-    ]
-    colour = (42, 157, 111) if episode.success else (200, 85, 61)
+    return framed(episode.images[camera], bool(episode.success), size)
+
+
+def framed(frames: np.ndarray, success: bool, size: int) -> np.ndarray:
+    """Frames u8[T+1, size, size, 3], the last one framed in the colour of the outcome."""
+    frames = [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in frames]
+    colour = (42, 157, 111) if success else (200, 85, 61)
     cv2.rectangle(frames[-1], (1, 1), (size - 2, size - 2), colour, 4)
     return np.stack(frames)
 
@@ -134,22 +135,27 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
+def write_video(frames: np.ndarray, path: Path) -> None:
+    """Frames u8[T, H, W, 3] as VP8 in WebM, which every browser plays."""
+    shape = frames.shape[2], frames.shape[1]
+    with _silent_stderr():  # OpenCV prints that it replaces the tag by the container's own
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), FPS, shape)
+    if not writer.isOpened():
+        raise RuntimeError("this OpenCV cannot write WebM video; install opencv-python")
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+
+
 def video(rows: list[list[Episode]], camera: str, size: int = 128) -> str:
-    """A grid of episodes as an HTML <video> element that carries its own data (VP8 in WebM)."""
+    """A grid of episodes as an HTML <video> element that carries its own data."""
     frames = _grid(rows, camera, size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grid.webm"
-        shape = frames.shape[2], frames.shape[1]
-        with _silent_stderr():  # OpenCV prints that it replaces the tag by the container's own
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), FPS, shape)
-        if not writer.isOpened():
-            raise RuntimeError("this OpenCV cannot write WebM video; install opencv-python")
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame[..., ::-1]))
-        writer.release()
+        write_video(frames, path)
         data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<video autoplay loop muted playsinline controls width="{shape[0]}" '
+        f'<video autoplay loop muted playsinline controls width="{frames.shape[2]}" '
         f'src="data:video/webm;base64,{data}"></video>'
     )
 

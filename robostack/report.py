@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robostack import config, figures
+from robostack import config, figures, page
 from robostack.data.store import Store
 from robostack.demo import CONTROLS
 from robostack.evaluate import mcnemar, wilson
@@ -25,18 +25,6 @@ STAGES = {
 COLUMNS = 8  # rollouts shown of each policy
 RING = ("collect", "clone", "roll out", "score", "prefer", "DPO", "RL", "evaluate")
 
-CSS = """
-body{font:15px/1.5 system-ui,sans-serif;color:#20303c}
-body{max-width:1080px;margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:.2rem} h2{margin-top:2.2rem;border-bottom:1px solid #dde4e8;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.6rem 0} td,th{padding:.25rem .8rem;text-align:left}
-td b{white-space:nowrap}
-tr:nth-child(even){background:#f4f7f8} th{border-bottom:2px solid #8aa0ad}
-code,pre{background:#f0f3f5;border-radius:4px;padding:.1rem .3rem;font-size:13px}
-pre{padding:.6rem;overflow-x:auto} .big{font-size:1.25rem} .soft{color:#64788a}
-svg,video,img{max-width:100%;height:auto}
-"""
-
 
 def write(run: Path, out: Path) -> Path:
     """The page of the demo in folder `run`, as file `out`, and beside it before-after.png.
@@ -47,7 +35,6 @@ def write(run: Path, out: Path) -> Path:
     summary = finished(run)
     if summary is None or "stages" not in summary:
         raise FileNotFoundError(f"{run} holds no finished demo (no summary.json with stages)")
-    out.parent.mkdir(parents=True, exist_ok=True)
     turns = sorted(run.glob("seed-*"))
     parts = [
         _head(summary),
@@ -58,25 +45,8 @@ def write(run: Path, out: Path) -> Path:
         _preferences(turns[0]),
         _commands(turns[0], summary),
     ]
-    page = (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>robostack report</title>"
-        f"<style>{CSS}</style><body>{''.join(parts)}</body></html>"
-    )
-    partial = out.with_name(f".{out.name}")
-    partial.write_text(page)
-    partial.replace(out)
+    page.write(out, "robostack report", parts)
     return out
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{cell}" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}" for cell in row) for row in rows)
-    return f"<table><tr>{head}{body}</table>"
-
-
-def _rate(s: dict) -> str:
-    low, high = s["ci95"]
-    return f"<b>{s['success_rate']:.0%}</b>&nbsp;[{low:.0%},&nbsp;{high:.0%}]"
 
 
 def _head(summary: dict) -> str:
@@ -85,7 +55,7 @@ def _head(summary: dict) -> str:
     verdict = "The intervals do not overlap." if apart else "The intervals overlap."
     return (
         "<h1>robostack: one turn of the ring</h1>"
-        f"<p class='big'>Cloned {_rate(bc)}, after DPO and RL {_rate(rl)} of "
+        f"<p class='big'>Cloned {page.rate(bc)}, after DPO and RL {page.rate(rl)} of "
         f"{rl['episodes']} held-out starts. {verdict}</p>"
         f"<p class='soft'>{summary['seconds'] / 60:.0f} minutes of work in all.</p>{_ring()}"
     )
@@ -126,7 +96,9 @@ def _success(summary: dict, turns: list[Path]) -> str:
         p = "" if name == "bc" else f"{mcnemar(base, _outcomes(turns, name)):.2g}"
         by_seed = ", ".join(f"{r:.0%}" for r in s["by_seed"])
         what = CONTROLS.get(name, "")
-        rows.append([label, _rate(s), str(s["episodes"]), by_seed, p, f"{s['seconds']:.0f}", what])
+        rows.append(
+            [label, page.rate(s), str(s["episodes"]), by_seed, p, f"{s['seconds']:.0f}", what]
+        )
     header = ["policy", "success", "n", "by training seed", "p against cloned", "seconds", ""]
     note = (
         "<p class='soft'>Intervals: Wilson, 95 %. p: exact McNemar test on the same starts. "
@@ -134,7 +106,7 @@ def _success(summary: dict, turns: list[Path]) -> str:
     )
     if not summary["controls"]:
         note += "<p class='soft'>Control arms are part of <code>make demo-full</code>.</p>"
-    return f"<h2>Success by stage</h2>{bars}{_table(header, rows)}{note}"
+    return f"<h2>Success by stage</h2>{bars}{page.table(header, rows)}{note}"
 
 
 def _videos(turn: Path, out: Path) -> str:
@@ -214,7 +186,7 @@ def _rewards(turns: list[Path]) -> str:
     return (
         "<h2>What the rewards see</h2><p>On rollouts of the cloned policy from held-out starts, "
         "which no reward was trained on. AUC: chance that the last potential of a success is above "
-        f"that of a failure.</p>{_table(header, rows)}{plot}"
+        f"that of a failure.</p>{page.table(header, rows)}{plot}"
     )
 
 
@@ -248,7 +220,7 @@ def _preferences(turn: Path) -> str:
         f"<h2>Preferences</h2><p>{card['preferences']} pairs of {card['comparisons']} comparisons "
         f"between {card['tries']} tries from {card['groups']} simulator states. Where only one of "
         f"a pair ended in success, {agreement}.</p>"
-        + _table(["term", "pairs in which it favours the chosen"], rows)
+        + page.table(["term", "pairs in which it favours the chosen"], rows)
         + figures.histogram(np.array([p.margin for p in pairs]), "margin")
     )
 
@@ -266,7 +238,7 @@ def _commands(turn: Path, summary: dict) -> str:
                 about["git"],
             ]
             rows.append(about_row)
-    table = _table(["folder", "stage", "seconds", "made by", "code"], rows)
+    table = page.table(["folder", "stage", "seconds", "made by", "code"], rows)
     return (
         "<h2>How it was made</h2><p>Each folder holds its settings in <code>run.json</code> and "
         f"its numbers in <code>summary.json</code>.</p>{table}"

@@ -21,8 +21,8 @@ from robostack.policy.vla import VLA
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.combine import combine
 from robostack.rewards.learned import RewardError
+from robostack.sim.arena import Arena, BranchConfig, RunnerConfig
 from robostack.sim.env import EnvConfig
-from robostack.simulate import Arena, BranchConfig, RunnerConfig
 from robostack.types import Episode
 
 
@@ -76,11 +76,6 @@ class Simulated:
 
 @dataclass(frozen=True)
 class CollectCommand(Simulated, CollectConfig):
-    pass
-
-
-@dataclass(frozen=True)
-class EvaluateCommand(Simulated, EvaluateConfig):
     pass
 
 

@@ -94,15 +94,25 @@ class RobotSpec:
         raw["cameras"] = {name: tuple(size) for name, size in raw["cameras"].items()}
         return cls(**raw)
 
-    def require_same(self, other: RobotSpec, mine: str, theirs: str) -> None:
-        """Raise SpecMismatch naming every field in which the two differ."""
+    def require_same(
+        self, other: RobotSpec, mine: str, theirs: str, but: tuple[str, ...] = ()
+    ) -> None:
+        """Raise SpecMismatch naming every field in which the two differ; conventions named in
+        `but` may differ."""
+        first, second = (_without(spec, but) for spec in (self, other))
         rows = [
-            f"  {f.name}: {mine} has {getattr(self, f.name)}, {theirs} has {getattr(other, f.name)}"
+            f"  {f.name}: {mine} has {getattr(first, f.name)}, {theirs} has "
+            f"{getattr(second, f.name)}"
             for f in dataclasses.fields(self)
-            if getattr(self, f.name) != getattr(other, f.name)
+            if getattr(first, f.name) != getattr(second, f.name)
         ]
         if rows:
             raise SpecMismatch(f"{mine} and {theirs} do not fit together:\n" + "\n".join(rows))
+
+
+def _without(spec: RobotSpec, conventions: tuple[str, ...]) -> RobotSpec:
+    kept = {k: v for k, v in spec.conventions.items() if k not in conventions}
+    return dataclasses.replace(spec, conventions=kept)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from robostack.sim import tasks
+from robostack.sim import metaworld_tasks, tabletop, tasks
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,18 @@ class Entry:
 
 FAMILIES = {
     "robosuite": ("robosuite_env", "RobosuiteEnv"),
+    "tabletop": ("tabletop.env", "TabletopEnv"),
+    "metaworld": ("metaworld_env", "MetaworldEnv"),
 }
 
 TASKS: dict[str, Entry] = {
     name: Entry("robosuite", task.instruction, task.expert is not None)
     for name, task in tasks.TASKS.items()
+}
+TASKS |= {name: Entry("tabletop", "drawn at each reset", True) for name in tabletop.TASKS}
+TASKS |= {
+    metaworld_tasks.PREFIX + name: Entry("metaworld", instruction, True)
+    for name, instruction in metaworld_tasks.INSTRUCTIONS.items()
 }
 
 SUITES: dict[str, list[str]] = {
@@ -36,6 +45,10 @@ SUITES: dict[str, list[str]] = {
     "robosuite-expert": [
         name for name, task in TASKS.items() if task.family == "robosuite" and task.expert
     ],
+    "tabletop": [name for name, (_, held_out) in tabletop.TASKS.items() if not held_out],
+    "tabletop-heldout": [name for name, (_, held_out) in tabletop.TASKS.items() if held_out],
+    "metaworld-mt10": [metaworld_tasks.PREFIX + name for name in metaworld_tasks.MT10],
+    "metaworld-mt50": [metaworld_tasks.PREFIX + name for name in metaworld_tasks.INSTRUCTIONS],
 }
 
 
@@ -49,3 +62,26 @@ def listing() -> str:
             f"{names[0]} and {len(names) - 1} more of its family" if many else ", ".join(names)
         )
     return ", ".join(words)
+
+
+def require(what: str, got: str, choices: Iterable[str], listed: str = "") -> None:
+    """Raise ValueError unless `got` is one of `choices`, naming the ones that look like it."""
+    choices = list(choices)
+    if got in choices:
+        return
+    close = difflib.get_close_matches(got, choices, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close else "."
+    raise ValueError(f"unknown {what} {got!r}{hint} Valid: {listed or ', '.join(choices)}")
+
+
+def resolve(suite: str, names: Iterable[str]) -> list[str]:
+    """Tasks of a suite and tasks by name, each once, in that order. Raises ValueError for a suite
+    or a task that does not exist."""
+    found: list[str] = []
+    if suite:
+        require("suite", suite, SUITES)
+        found += SUITES[suite]
+    for name in names:
+        require("task", name, TASKS, listing())
+        found.append(name)
+    return list(dict.fromkeys(found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from robostack.sim.catalog import TASKS, listing
+from robostack.sim.catalog import TASKS, listing, require
 from robostack.sim.profiles import PROFILES
 from robostack.types import Observation, RobotSpec, Step
 
@@ -31,12 +30,13 @@ class EnvConfig:
     control: Literal["auto", "kernel", "stock"] = "auto"  # of robosuite's tasks
     robot: str = "Panda"  # of robosuite's tasks
     controller: str = "OSC_POSE"  # of robosuite's tasks
+    perturb: dict[str, float] = field(default_factory=dict)  # axis -> strength
 
     def __post_init__(self) -> None:
-        _among("task", self.task, TASKS, listing())
-        _among("render", self.render, PROFILES)
-        _among("robot", self.robot, ROBOTS)
-        _among("controller", self.controller, CONTROLLERS)
+        require("task", self.task, TASKS, listing())
+        require("render", self.render, PROFILES)
+        require("robot", self.robot, ROBOTS)
+        require("controller", self.controller, CONTROLLERS)
         if any(size < 8 for size in self.cameras.values()) or self.pixels < 8:
             raise ValueError(
                 f"cameras: expected {{name: size >= 8}} or pixels >= 8, "
@@ -52,14 +52,6 @@ class EnvConfig:
         return {
             n: (side, side) for n, side in (self.cameras or dict.fromkeys(own, self.pixels)).items()
         }
-
-
-def _among(what: str, got: str, choices, listed: str = "") -> None:
-    if got in choices:
-        return
-    close = difflib.get_close_matches(got, choices, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise ValueError(f"unknown {what} {got!r}{hint} valid: {listed or ', '.join(choices)}")
 
 
 def make_env(config: EnvConfig) -> SimEnv:

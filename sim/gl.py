@@ -14,7 +14,11 @@ BACKENDS = ("egl", "osmesa", "glfw")
 INSTALL = "sudo apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
 
 
+OFF = "disabled"  # what MuJoCo understands as: no OpenGL in this process
+
 _too_late = False  # mujoco was imported, and so bound to its default, before we could choose
+_refused = ""  # the user's choice, and why it cannot work
+_chosen = ""  # remembered: robosuite overwrites MUJOCO_GL when it is imported
 
 
 class NoGL(RuntimeError):
@@ -49,23 +53,39 @@ def osmesa_problem() -> str | None:
     return "libOSMesa is not installed (Debian package libosmesa6)"
 
 
-def choose_backend() -> str:
-    """Set MUJOCO_GL to a back end that works here; one that the user set is kept.
+def _problem_with(backend: str) -> str | None:
+    if backend not in (*BACKENDS, OFF):
+        return f"expected one of {', '.join(BACKENDS)}, {OFF}"
+    problem = {"egl": egl_problem, "osmesa": osmesa_problem}.get(backend, lambda: None)()
+    return problem and f"{problem}.\nInstall it with: {INSTALL}"
 
-    Returns its name, or "" where none was found: physics still works then, rendering raises NoGL.
+
+def choose_backend() -> str:
+    """Set MUJOCO_GL to a back end that works here; one that the user set is kept if it works.
+
+    Returns its name, or "disabled" where there is none: importing mujoco would fail otherwise.
+    Physics and the profile `lean` need no OpenGL; what does raises NoGL then.
     """
-    global _too_late
+    global _too_late, _refused, _chosen
     chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if not chosen:
+    if chosen:
+        problem = _problem_with(chosen)
+        _refused = f"MUJOCO_GL={chosen}: {problem}" if problem else ""
+        chosen = OFF if problem else chosen
+    else:
         _too_late = "mujoco" in sys.modules and not os.environ.get("DISPLAY")
         if egl_problem() is None:
             chosen = "egl"
         elif osmesa_problem() is None:
             chosen = "osmesa"
-        elif os.environ.get("DISPLAY"):
-            chosen = "glfw"
-        if chosen:
-            os.environ["MUJOCO_GL"] = chosen
+        else:
+            chosen = "glfw" if os.environ.get("DISPLAY") else OFF
+    asked = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = _chosen = chosen
+    if _refused:
+        import mujoco  # noqa: F401  with nothing to look for; it would end in a traceback
+
+        os.environ["MUJOCO_GL"] = asked  # so that child processes say the same
     if chosen in ("egl", "osmesa"):
         os.environ.setdefault("PYOPENGL_PLATFORM", chosen)
     return chosen
@@ -78,15 +98,11 @@ def require_backend() -> str:
             "mujoco was imported before robostack.sim and will look for a display; import "
             "robostack.sim first, or set MUJOCO_GL=egl"
         )
-    chosen = os.environ.get("MUJOCO_GL", "").lower()
-    if not chosen:
+    if _refused:
+        raise NoGL(_refused)
+    if _chosen == OFF:
         raise NoGL(
-            "no way to render: "
+            "no way to render with OpenGL: "
             f"{egl_problem()}; {osmesa_problem()}; no DISPLAY is set.\nInstall one with: {INSTALL}"
         )
-    if chosen not in BACKENDS:
-        raise NoGL(f"MUJOCO_GL={chosen!r}: expected one of {', '.join(BACKENDS)}")
-    problem = {"egl": egl_problem, "osmesa": osmesa_problem}.get(chosen, lambda: None)()
-    if problem:
-        raise NoGL(f"MUJOCO_GL={chosen}, but {problem}.\nInstall it with: {INSTALL}")
-    return chosen
+    return _chosen

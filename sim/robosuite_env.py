@@ -13,6 +13,7 @@ from robostack.sim.env import EnvConfig, SimEnv
 from robostack.sim.profiles import make_renderer
 from robostack.sim.scene import Scene
 from robostack.sim.tasks import TASKS
+from robostack.sim.tasks.task import Task
 from robostack.types import RobotSpec
 
 CONTROL_HZ = 20
@@ -41,7 +42,7 @@ def quiet_robosuite():
         logging.disable(before)
 
 
-def make_suite(task: str, robot: str = "Panda", controller: str = "OSC_POSE"):
+def make_suite(task: str, robot: str = "Panda", controller: str = "OSC_POSE", arms: int = 1):
     """The robosuite environment, without its cameras."""
     with quiet_robosuite():
         import robosuite
@@ -56,7 +57,6 @@ def make_suite(task: str, robot: str = "Panda", controller: str = "OSC_POSE"):
             part = load_part_controller_config(default_controller=controller)
             arm = part | {"gripper": arm["gripper"]}
         composite["body_parts"] = {"right": arm}
-        arms = TASKS[task].arms
         return robosuite.make(
             task,
             robots=[robot] * arms,
@@ -78,8 +78,8 @@ class RobosuiteEnv(SimEnv):
     cost as much as the physics."""
 
     def __init__(self, config: EnvConfig):
-        self.task = TASKS[config.task]
-        self._suite = make_suite(config.task, config.robot, config.controller)
+        self.task = self._find_task(config.task)
+        self._suite = self._make_suite(config)
         # the scene as MJCF: asked for at once, because MuJoCo returns the model it compiled last
         self.xml: str = self._suite.sim.model.get_xml()
         self.control = self._choose_control(config)
@@ -87,6 +87,12 @@ class RobosuiteEnv(SimEnv):
         renderer = make_renderer(config.render, self.xml, cameras)
         super().__init__(config, self._describe(config, cameras), self.task.horizon, renderer)
         self.instruction = self.task.instruction
+
+    def _find_task(self, name: str) -> Task:
+        return TASKS[name]
+
+    def _make_suite(self, config: EnvConfig):
+        return make_suite(config.task, config.robot, config.controller, self.task.arms)
 
     def _choose_control(self, config: EnvConfig):
         if config.control == "stock":

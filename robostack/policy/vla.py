@@ -125,20 +125,19 @@ class VLA(nn.Module):
         partial.write_text(json.dumps(card, indent=1))
         partial.replace(folder / CARD)
 
+    @staticmethod
+    def read_spec(folder: str | Path) -> RobotSpec:
+        """The robot that a saved policy is for, without loading it."""
+        return _read_card(Path(folder))[1]
+
     @classmethod
     def load(cls, folder: str | Path) -> VLA:
         """Never executes code. Raises CheckpointError saying what does not fit."""
         folder = Path(folder)
-        if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-            raise CheckpointError(
-                f"{folder} holds no policy (expected {CARD} and {WEIGHTS}); "
-                "make one with `robostack train bc`"
-            )
+        config, spec = _read_card(folder)
         try:
-            card = json.loads((folder / CARD).read_text())
-            config = configs.build(VLAConfig, card["config"])
-            policy = cls(config, RobotSpec.from_json(json.dumps(card["spec"])))
-        except (KeyError, TypeError, ValueError) as error:  # no JSON, fields, or possible size
+            policy = cls(config, spec)
+        except ValueError as error:  # no possible size
             raise CheckpointError(f"{folder / CARD}: {error}") from None
         try:
             weights = load_file(folder / WEIGHTS)
@@ -155,6 +154,20 @@ class VLA(nn.Module):
             )
         policy.load_state_dict(weights)
         return policy.eval()
+
+
+def _read_card(folder: Path) -> tuple[VLAConfig, RobotSpec]:
+    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{folder} holds no policy (expected {CARD} and {WEIGHTS}); "
+            "make one with `robostack train bc`"
+        )
+    try:
+        card = json.loads((folder / CARD).read_text())
+        config = configs.build(VLAConfig, card["config"])
+        return config, RobotSpec.from_json(json.dumps(card["spec"]))
+    except (KeyError, TypeError, ValueError) as error:  # no JSON, or no such fields
+        raise CheckpointError(f"{folder / CARD}: {error}") from None
 
 
 def parameter_count(module: nn.Module) -> int:

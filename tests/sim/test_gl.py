@@ -15,6 +15,8 @@ def no_choice_yet(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delitem(sys.modules, "mujoco", raising=False)
     monkeypatch.setattr(gl, "_too_late", False)
+    monkeypatch.setattr(gl, "_refused", "")
+    monkeypatch.setattr(gl, "_chosen", "")
 
 
 def libraries(monkeypatch, egl, osmesa):
@@ -23,7 +25,8 @@ def libraries(monkeypatch, egl, osmesa):
 
 
 @pytest.mark.parametrize(
-    "egl, osmesa, chosen", [(True, True, "egl"), (False, True, "osmesa"), (False, False, "")]
+    "egl, osmesa, chosen",
+    [(True, True, "egl"), (False, True, "osmesa"), (False, False, "disabled")],
 )
 def test_the_first_back_end_that_works_is_chosen(monkeypatch, egl, osmesa, chosen):
     libraries(monkeypatch, egl, osmesa)
@@ -46,14 +49,32 @@ def test_without_any_library_the_error_names_what_to_install(monkeypatch):
 def test_a_choice_that_cannot_work_names_what_is_missing(monkeypatch):
     libraries(monkeypatch, egl=False, osmesa=True)
     monkeypatch.setenv("MUJOCO_GL", "egl")
+    assert gl.choose_backend() == "disabled"  # or importing mujoco would end in a traceback
     with pytest.raises(gl.NoGL, match="no EGL"):
         gl.require_backend()
 
 
 def test_an_unknown_back_end_lists_the_valid_ones(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    gl.choose_backend()
     with pytest.raises(gl.NoGL, match="egl, osmesa, glfw"):
         gl.require_backend()
+
+
+def test_physics_runs_where_the_chosen_back_end_is_missing():
+    code = (
+        "from robostack.sim.env import EnvConfig, make_env\n"
+        "env = make_env(EnvConfig(render='none'))\n"
+        "env.reset(0); env.step([0] * 7)\n"
+        "import robostack.sim.gl as gl; gl.require_backend()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MUJOCO_GL": "vulkan"},
+    )
+    assert "NoGL: MUJOCO_GL=vulkan: expected one of egl" in done.stderr
 
 
 def test_importing_mujoco_first_is_named_as_the_mistake():

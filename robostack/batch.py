@@ -1,0 +1,223 @@
+"""Batch evaluation: policies x tasks x conditions x seeds, over workers that may die, resumable.
+
+<out>/run.json         settings, command, code version
+<out>/episodes.jsonl   one line an episode, appended as it ends: what a resumed run goes on from
+<out>/results.json     cells, comparisons, problems; results.csv the episodes as a table
+<out>/index.html       the same to look at, with videos/ and grid.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from robostack import results
+from robostack.board import Board
+from robostack.config import to_dict
+from robostack.learn.run import Run, RunError, finished
+from robostack.ledger import CONTROL, Cell, Ledger, earlier
+from robostack.policy.vla import CARD, VLA, WEIGHTS
+from robostack.pool import Outcome, Pool
+from robostack.results import Gallery
+from robostack.sim.arena import (
+    EXPERT,
+    RANDOM,
+    Played,
+    RunnerConfig,
+    Trial,
+    Unplayable,
+    make_worker,
+    play,
+)
+from robostack.sim.catalog import resolve
+from robostack.sim.env import EnvConfig
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """On which tasks and starts, and how policies are run."""
+
+    suite: str = ""  # of robostack.sim.catalog.SUITES; "": `tasks`
+    tasks: tuple[str, ...] = ()  # (): the task of `env`
+    episodes: int = 100  # of each policy on each task
+    first_seed: int = 100_000  # apart from every seed that is trained on
+    env: EnvConfig = field(default_factory=EnvConfig)
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+    noise: float = 0.0  # of the policy `expert`
+    perturb: dict[str, float] = field(default_factory=dict)  # axis -> strength, each on its own
+    early_stop: float = 0.0  # end a cell once its 95 % interval is narrower; 0: never
+    require: float = 0.0  # every policy's success rate, else the command fails
+    videos: int = 6  # failures filmed of each cell, at most; 0: no pictures at all
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes={self.episodes}: expected 1 or more")
+        for name in ("early_stop", "require"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A policy under the name that the tables give it."""
+
+    label: str
+    source: str  # EXPERT, RANDOM or a folder
+    fingerprint: str  # changes with the weights
+    cameras: dict[str, int] | None = None  # it was trained with
+    render: str = ""  # profile it was trained on
+
+
+def contestant(text: str) -> Contestant:
+    """`expert`, `random`, a policy folder, a run that holds one, or `name=` and any of these.
+
+    Raises CheckpointError where there is no policy.
+    """
+    label, _, source = text.rpartition("=")
+    if source in (EXPERT, RANDOM):
+        return Contestant(label or source, source, source)
+    run = Path(source)
+    folder = run / "policy" if (run / "policy").is_dir() else run
+    spec = VLA.read_spec(folder)
+    digest = hashlib.blake2b(digest_size=8)
+    for name in (CARD, WEIGHTS):
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    cameras = {name: size[0] for name, size in spec.cameras.items()}
+    return Contestant(
+        label or run.resolve().name,
+        str(folder.resolve()),
+        digest.hexdigest(),
+        cameras,
+        spec.conventions.get("render", ""),
+    )
+
+
+def contestants(texts: list[str]) -> list[Contestant]:
+    found = [contestant(text) for text in texts]
+    labels = [c.label for c in found]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"two policies are called {twice[0]}; name them, as in a={texts[0]}")
+    return found
+
+
+class Batch:
+    """One evaluation in the folder `out`."""
+
+    def __init__(
+        self,
+        config: BatchConfig,
+        policies: list[Contestant],
+        out: Path,
+        workers: int = 0,
+        against: Path | None = None,
+        resume: bool = False,
+        replace: bool = False,
+    ):
+        self.config, self.out = config, Path(out)
+        self.policies = {policy.label: policy for policy in policies}
+        self.tasks = resolve(config.suite, config.tasks) or [config.env.task]
+        self.conditions = {CONTROL: {}} | {f"{a} {s:g}": {a: s} for a, s in config.perturb.items()}
+        cells = [
+            Cell(label, task, condition)
+            for task in self.tasks
+            for condition in self.conditions
+            for label in self.policies
+        ]
+        self.envs = {cell: self._env(cell) for cell in cells}  # raises before any work
+        self.earlier = earlier(against) if against else {}
+        self.workers = workers or os.cpu_count() or 1
+        if finished(self.out) is not None and not (resume or replace):
+            raise RunError(
+                f"{self.out} is a finished evaluation; --resume goes on with it (more episodes, "
+                "tasks or policies), --force replaces it"
+            )
+        same = ("first_seed", "runner", "noise", "env")  # the rest may change and go on
+        settings = {k: v for k, v in to_dict(config).items() if k in same}
+        existing = "replace" if replace else "reuse" if resume else "refuse"
+        self.run = Run(self.out, "evaluate", settings, config.first_seed, existing)
+        seeds = range(config.first_seed, config.first_seed + config.episodes)
+        self.ledger = Ledger(self.out, cells, seeds, config.early_stop)
+        self.ledger.read({policy.label: policy.fingerprint for policy in policies})
+
+    def _env(self, cell: Cell) -> EnvConfig:
+        """A trained policy brings its cameras, unless the user names some."""
+        env = dataclasses.replace(
+            self.config.env, task=cell.task, perturb=self.conditions[cell.condition]
+        )
+        policy = self.policies[cell.policy]
+        if policy.cameras and not env.cameras:
+            env = dataclasses.replace(env, cameras=policy.cameras)
+        return env
+
+    def warnings(self) -> list[str]:
+        """What a user should know of the policies before trusting the numbers."""
+        return [
+            f"{p.label} was trained on {p.render} pictures and is evaluated on "
+            f"{self.config.env.render} ones; env.render={p.render} gives it its own"
+            for p in self.policies.values()
+            if p.render and p.render != self.config.env.render
+        ]
+
+    def _trials(self, asked: list[tuple[Cell, int]]) -> Iterator[tuple[Trial]]:
+        """Trials still to be played; each is noted in `asked`."""
+        config = self.config
+        film = config.videos > 0 and config.env.render != "none"
+        for cell, seed in self.ledger.missing():
+            asked.append((cell, seed))
+            source = self.policies[cell.policy].source
+            yield (Trial(source, self.envs[cell], config.runner, config.noise, seed, film),)
+
+    def play(self) -> dict:
+        """Play what is missing; returns what results.json holds."""
+        (self.out / "summary.json").unlink(missing_ok=True)  # going on: not finished any more
+        gallery, ledger = Gallery(self.out, self.config.videos), self.ledger
+        asked: list[tuple[Cell, int]] = []
+        with (
+            Pool(make_worker, self.workers, isolate=True) as pool,
+            Board(ledger, self.warnings()) as board,
+        ):
+            for outcome in pool.outcomes(play, self._trials(asked)):
+                cell, seed = asked.pop(0)
+                if outcome.kind == Unplayable.__name__:
+                    ledger.complain(outcome.error.split("\n\n")[0].partition(": ")[2], cell)
+                elif not ledger.counted(cell)[1]:  # else it was under way when the cell ended
+                    ledger.add(cell, self._row(cell, seed, outcome))
+                    if outcome.value is not None and outcome.value.film is not None:
+                        gallery.add(cell, seed, outcome.value.success, outcome.value.film)
+                board.update()
+        found = results.summarise(ledger, self.earlier)
+        found |= {"warnings": self.warnings(), "settings": to_dict(self.config)}
+        results.write(self.out, found, ledger, gallery)
+        return self.run.finish(found)
+
+    def _row(self, cell: Cell, seed: int, outcome: Outcome) -> dict:
+        played: Played | None = outcome.value
+        return {
+            **dataclasses.asdict(cell),
+            "seed": seed,
+            "success": played.success if played else None,
+            "steps": played.steps if played else 0,
+            "seconds": round(played.seconds, 3) if played else 0.0,
+            "act_seconds": round(sum(played.act_ms) / 1e3, 4) if played else 0.0,
+            "act_ms": round(float(np.median(played.act_ms)), 3) if played else None,
+            "attempts": outcome.attempts,
+            "error": outcome.error.split("\n\n")[0],
+            "fingerprint": self.policies[cell.policy].fingerprint,
+        }
+
+
+def passed(found: dict, require: float) -> bool:
+    """Whether everything could be played and every policy reaches the required success rate."""
+    if found["problems"] or any(cell["errors"] for cell in found["cells"]):
+        return False
+    control = [p for p in found["policies"] if p["condition"] == CONTROL]
+    return all(policy["success_rate"] >= require for policy in control)

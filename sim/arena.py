@@ -1,0 +1,236 @@
+"""Rollouts of simulated environments over worker processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from robostack.learn.run import progress
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.vla import VLA
+from robostack.pool import Pool
+from robostack.protocols import Policy
+from robostack.rollout import branches, hash_seed, rollout
+from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
+from robostack.types import Episode, Observation, RobotSpec
+
+EXPERT, RANDOM = "expert", "random"  # policies that are no folders
+MAY_DIFFER = ("render",)  # between a policy and its environment: a warning, not an error
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """How a policy is executed."""
+
+    execute: int = 8  # actions of a chunk that are executed before the next look
+    steps: int = 5  # of the flow sampler
+    level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+
+
+@dataclass(frozen=True)
+class BranchConfig:
+    """Several tries from the same simulator states."""
+
+    tries: int = 4  # per state
+    points: int = 5  # states along one rollout
+    every: int = 8  # actions between them
+    span: int = 24  # actions of a try, at most
+
+
+class RandomPolicy:
+    """Uniform actions: what success is worth that anybody has."""
+
+    def __init__(self, spec: RobotSpec):
+        self.spec = spec
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self._rng.uniform(self.spec.action_low, self.spec.action_high).astype(np.float32)[
+            None
+        ]
+
+
+class Timed:
+    """A policy and how long each of its answers took [s]."""
+
+    def __init__(self, policy: Policy):
+        self.policy, self.seconds = policy, []
+
+    def reset(self, seed: int) -> None:
+        self.policy.reset(seed)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        begin = time.perf_counter()
+        actions = self.policy.act(observation)
+        self.seconds.append(time.perf_counter() - begin)
+        return actions
+
+
+class Unplayable(RuntimeError):
+    """A policy and a task that cannot be brought together; no other seed would change that."""
+
+
+@dataclass
+class Worker:
+    """The context of a `Pool`: one environment at a time, and every policy it was given."""
+
+    config: EnvConfig | None = None
+    opened: SimEnv | None = field(default=None, repr=False)
+    loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
+
+    def env(self, config: EnvConfig) -> SimEnv:
+        if self.config != config:
+            self.close()
+            self.opened, self.config = make_env(config), config
+        return self.opened
+
+    def policy(self, folder: str, runner: RunnerConfig, env: SimEnv) -> ChunkRunner:
+        if folder not in self.loaded:
+            self.loaded[folder] = VLA.load(folder)
+        vla = self.loaded[folder]
+        vla.spec.require_same(env.spec, f"the policy {folder}", "the environment", MAY_DIFFER)
+        return ChunkRunner(vla, runner.execute, runner.steps, runner.level)
+
+    def close(self) -> None:
+        if self.opened is not None:
+            self.opened.close()
+        self.opened = self.config = None
+
+
+def make_worker() -> Worker:
+    torch.set_num_threads(1)
+    return Worker()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One episode to be played for an evaluation."""
+
+    policy: str  # EXPERT, RANDOM or a folder
+    env: EnvConfig
+    runner: RunnerConfig
+    noise: float  # of the expert
+    seed: int
+    film: bool  # whether the pictures are wanted
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a Trial."""
+
+    success: bool
+    steps: int  # control steps
+    seconds: float  # of the whole episode
+    act_ms: tuple[float, ...]  # of each answer of the policy
+    film: np.ndarray | None  # u8[T+1, H, W, 3] of the first camera
+
+
+def play(worker: Worker, trial: Trial) -> Played:
+    """Raises Unplayable where policy and task do not fit; any other error is this episode's."""
+    try:
+        env = worker.env(trial.env)
+        if trial.policy == EXPERT:
+            env.plan()  # says so if there is none
+            policy = ScriptedExpert(env, trial.noise)
+        elif trial.policy == RANDOM:
+            policy = RandomPolicy(env.spec)
+        else:
+            policy = worker.policy(trial.policy, trial.runner, env)
+    except Exception as error:  # whatever it is, the next seed would meet it again
+        raise Unplayable(str(error) or type(error).__name__) from error
+    timed, begin = Timed(policy), time.perf_counter()
+    episode = rollout(env, timed, trial.seed)
+    film = next(iter(episode.images.values()), None) if trial.film else None
+    return Played(
+        success=bool(episode.success),
+        steps=len(episode),
+        seconds=time.perf_counter() - begin,
+        act_ms=tuple(1e3 * s for s in timed.seconds),
+        film=film,
+    )
+
+
+def _demonstrate(worker: Worker, config: EnvConfig, seed: int, noise: float) -> Episode:
+    env = worker.env(config)
+    return rollout(env, ScriptedExpert(env, noise), seed, source="demo")
+
+
+def _roll(
+    worker: Worker, config: EnvConfig, folder: str, runner: RunnerConfig, seed: int, attempt: int
+) -> Episode:
+    env = worker.env(config)
+    policy = worker.policy(folder, runner, env)
+    group = f"seed {seed} step 0"
+    return rollout(env, policy, seed, policy_seed=hash_seed(seed, attempt), group=group)
+
+
+def _branch(
+    worker: Worker,
+    config: EnvConfig,
+    folder: str,
+    runner: RunnerConfig,
+    branch: BranchConfig,
+    seed: int,
+) -> list[Episode]:
+    env = worker.env(config)
+    return branches(
+        env,
+        worker.policy(folder, runner, env),
+        seed,
+        tries=branch.tries,
+        every=branch.every,
+        span=branch.span,
+        points=branch.points,
+    )
+
+
+class Arena:
+    """Rollouts of one simulated environment over worker processes. Results come in the order
+    of the seeds and do not depend on the number of workers."""
+
+    def __init__(self, env: EnvConfig, workers: int = 0):
+        self.config = env
+        self._pool = Pool(make_worker, workers or os.cpu_count() or 1)
+
+    def demonstrations(self, seeds: list[int], noise: float, label: str) -> Iterator[Episode]:
+        jobs = [(self.config, seed, noise) for seed in seeds]
+        yield from progress(self._pool.run(_demonstrate, jobs), label, len(jobs))
+
+    def rollouts(
+        self, policy: str | Path, runner: RunnerConfig, seeds: list[int], label: str, tries: int = 1
+    ) -> Iterator[Episode]:
+        """`tries` per seed, one after the other."""
+        folder = str(Path(policy).resolve())
+        jobs = [(self.config, folder, runner, s, k) for s in seeds for k in range(tries)]
+        yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
+
+    def branches(
+        self,
+        policy: str | Path,
+        runner: RunnerConfig,
+        branch: BranchConfig,
+        seeds: Iterable[int],
+        label: str,
+    ) -> Iterator[Episode]:
+        folder = str(Path(policy).resolve())
+        jobs = [(self.config, folder, runner, branch, seed) for seed in seeds]
+        for episodes in progress(self._pool.run(_branch, jobs), label, len(jobs)):
+            yield from episodes
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
