@@ -109,6 +109,13 @@ def contestants(texts: list[str]) -> list[Contestant]:
     return found
 
 
+def default_out(config: BatchConfig, policies: list[Contestant]) -> Path:
+    """Where the results go if the user does not say: the same for the same question."""
+    what = [config.suite, *config.tasks] if config.suite or config.tasks else [config.env.task]
+    name = "-".join([*filter(None, what), *(policy.label for policy in policies)])
+    return Path("runs/evaluate") / "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+
+
 class Batch:
     """One evaluation in the folder `out`."""
 

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from robostack.sim.catalog import TASKS, listing, require
+from robostack.sim.perturb import Perturbations, check
 from robostack.sim.profiles import PROFILES
 from robostack.types import Observation, RobotSpec, Step
 
@@ -42,6 +43,7 @@ class EnvConfig:
                 f"cameras: expected {{name: size >= 8}} or pixels >= 8, "
                 f"got {self.cameras}, pixels={self.pixels}"
             )
+        check(self.perturb, self.render)
         if self.horizon < 0:
             raise ValueError(f"horizon: expected 0 or more control steps, got {self.horizon}")
 
@@ -68,6 +70,7 @@ class SimEnv(abc.ABC):
         self.config, self.spec, self.renderer = config, spec, renderer
         self.horizon = config.horizon or horizon
         self._steps = 0
+        self._perturb = Perturbations(config.perturb, self)
 
     # hooks ---------------------------------------------------------------------------------
     model: mujoco.MjModel
@@ -104,10 +107,16 @@ class SimEnv(abc.ABC):
         """Actions f32[A] of a scripted expert that looks at the privileged state as it goes.
         Raises ValueError where nobody has written one."""
 
+    def widen_placement(self, factor: float) -> None:
+        """Let objects start in a range `factor` times as wide. Raises ValueError if they cannot."""
+        raise ValueError(f"perturb.placement: the starts of {self.config.task} are fixed")
+
     # the loop ------------------------------------------------------------------------------
     def reset(self, seed: int) -> Step:
         self._begin(seed)
         self._steps = 0
+        mujoco.mj_fwdPosition(self.model, self.data)
+        self._perturb.begin(seed)
         return self._look()
 
     def step(self, action: np.ndarray) -> Step:
@@ -117,7 +126,7 @@ class SimEnv(abc.ABC):
                 f"action: expected {self.spec.action_dim} finite numbers "
                 f"{self.spec.action_names}, got {action}"
             )
-        self._advance(self.spec.clip(action).astype(float))
+        self._advance(self._perturb.act(self.spec.clip(action).astype(float)))
         self._steps += 1
         return self._look()
 
@@ -125,8 +134,8 @@ class SimEnv(abc.ABC):
         # MuJoCo integrates last and leaves the poses one substep behind; this changes no dynamics
         mujoco.mj_fwdPosition(self.model, self.data)
         observation = Observation(
-            images=self._render(),
-            state=self._state().astype(np.float32),
+            images=self._perturb.images(self._render(), self._steps),
+            state=self._perturb.state(self._state(), self._steps).astype(np.float32),
             task=self.instruction,
             stamp=self._steps / self.spec.control_hz,
         )
@@ -149,14 +158,16 @@ class SimEnv(abc.ABC):
         state = np.empty(size)
         mujoco.mj_getState(self.model, self.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         fastened = self.model.body_pos.copy(), self.model.body_quat.copy()
-        return state, fastened, self._steps, self._save()
+        return state, fastened, self._steps, self._save(), self._perturb.save()
 
     def restore(self, snapshot: tuple) -> Step:
-        state, fastened, self._steps, saved = snapshot
+        state, fastened, self._steps, saved, perturbed = snapshot
         self.model.body_pos[:], self.model.body_quat[:] = fastened
         self._set(state)
         self._load(saved)
         self._set(state)  # loading may have moved the solver's warm start
+        mujoco.mj_fwdPosition(self.model, self.data)
+        self._perturb.load(perturbed)
         return self._look()
 
     def _set(self, state: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from robostack.sim.control import KernelControl, StockControl, misfit
 from robostack.sim.env import EnvConfig, SimEnv
+from robostack.sim.perturb import with_distractors
 from robostack.sim.profiles import make_renderer
 from robostack.sim.scene import Scene
 from robostack.sim.tasks import TASKS
@@ -84,7 +85,8 @@ class RobosuiteEnv(SimEnv):
         self.xml: str = self._suite.sim.model.get_xml()
         self.control = self._choose_control(config)
         cameras = config.views(self.task.cameras)
-        renderer = make_renderer(config.render, self.xml, cameras)
+        scene = with_distractors(self.xml) if "distractors" in config.perturb else self.xml
+        renderer = make_renderer(config.render, scene, cameras)
         super().__init__(config, self._describe(config, cameras), self.task.horizon, renderer)
         self.instruction = self.task.instruction
 
@@ -165,6 +167,15 @@ class RobosuiteEnv(SimEnv):
         self.control.bind()
         self._match_looks()
 
+    def widen_placement(self, factor: float) -> None:
+        sampler = getattr(self._suite, "placement_initializer", None)
+        if sampler is None or not self.task.spacious:
+            raise ValueError(
+                f"perturb.placement: the objects of {self.task.name} have no room to spread"
+            )
+        for one in getattr(sampler, "samplers", {"": sampler}).values():
+            one.x_range, one.y_range = (_widened(r, factor) for r in (one.x_range, one.y_range))
+
     def _advance(self, action: np.ndarray) -> None:
         self.control.step(action)
         if self.task.remembers:
@@ -197,9 +208,10 @@ class RobosuiteEnv(SimEnv):
         cameras have a model of their own."""
         if self.renderer is None:
             return
-        seen = self.renderer.model
-        seen.body_pos[:], seen.body_quat[:] = self.model.body_pos, self.model.body_quat
-        seen.geom_rgba[:, 3] = self.model.geom_rgba[:, 3]
+        seen, bodies = self.renderer.model, self.model.nbody  # what follows are distractors
+        seen.body_pos[:bodies] = self.model.body_pos
+        seen.body_quat[:bodies] = self.model.body_quat
+        seen.geom_rgba[: self.model.ngeom, 3] = self.model.geom_rgba[:, 3]
 
     def _success(self) -> bool:
         return bool(self._suite._check_success())
@@ -225,6 +237,11 @@ class RobosuiteEnv(SimEnv):
                 f"{self.config.robot} under {self.config.controller}"
             )
         return self.task.expert(self.scene)
+
+
+def _widened(span, factor: float) -> list[float]:
+    middle, half = (span[1] + span[0]) / 2, (span[1] - span[0]) / 2
+    return [middle - half * factor, middle + half * factor]
 
 
 def _copy(value):

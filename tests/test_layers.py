@@ -27,6 +27,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
         "doctor",
         "report",
         "demo",
+        "verbs",
         "cli",
     ],
 ]

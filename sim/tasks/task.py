@@ -30,4 +30,5 @@ class Task:
     support: Callable[[Any], np.ndarray] | None = table_top  # what the object rests on at first
     arms: int = 1
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
+    spacious: bool = True  # whether objects may start in a wider range than robosuite's
     remembers: tuple[str, ...] = ()  # what robosuite's environment counts along the way

@@ -40,6 +40,7 @@ TASKS = [
         },
         horizon=500,
         support=lambda suite: suite.table_offsets[0],
+        spacious=False,
         arms=2,
         cameras=("shouldercamera0", "shouldercamera1", *_HANDS[1:]),
     ),

@@ -1,0 +1,312 @@
+"""The verbs of the `robostack` command: what each takes, and the one function that does it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+OK, FAILED = 0, 1  # what a verb may return instead of a summary
+
+PATHS = {
+    "--data": dict(help="episode store, or a run that holds one", metavar="DIR"),
+    "--demos": dict(help="store of demonstrations", metavar="DIR"),
+    "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
+    "--start": dict(help="policy to go on from", metavar="DIR"),
+    "--policies": dict(
+        help="policy, or a run that holds one, or `expert` or `random`, or NAME= and any of these; "
+        "repeat for several: the first is the baseline",
+        metavar="DIR",
+        action="append",
+        default=[],
+    ),
+    "--against": dict(help="an earlier evaluation to compare with", metavar="DIR"),
+    "--preferences": dict(help="preference set (.jsonl)", metavar="FILE"),
+    "--reward": dict(
+        help="keypoints, deviation, or the run of a learned reward; repeat for several",
+        metavar="NAME",
+        action="append",
+        default=[],
+    ),
+}
+
+
+KEYS = {  # flag -> (key of the config, help); a repeated flag makes a list
+    "suite": ("suite", "all tasks of a suite"),
+    "task": ("tasks", "a task; repeat for several"),
+    "episodes": ("episodes", "starts for each policy and task"),
+    "early-stop": ("early_stop", "end once the 95 %% interval is narrower than this"),
+    "require": ("require", "exit 1 if a policy's success rate is below this"),
+    "perturb": ("perturb", "axis=strength, evaluated beside the unperturbed; repeat for several"),
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One sub-command: the dataclass that configures it and the function that does it."""
+
+    summary: str
+    example: str
+    config: Callable[[], type] | None  # imported only when used: --help must be quick
+    act: Callable[[Any, argparse.Namespace], dict | int]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    out: str | None = "the run folder"
+    needs_out: bool = True
+    keys: tuple[str, ...] = ()  # of the config that have a flag of their own, see KEYS
+    resumes: bool = False  # whether a finished run can be gone on with
+
+
+def _arena(args: argparse.Namespace, env):
+    from robostack.sim.arena import Arena
+
+    return Arena(env, args.workers)
+
+
+def _existing(args: argparse.Namespace) -> str:
+    return "replace" if args.force else "refuse"
+
+
+def _collect(config, args) -> dict:
+    from robostack import stages
+
+    with _arena(args, config.env) as arena:
+        return stages.collect(arena, config, args.out, args.policy, _existing(args))
+
+
+def _train_bc(config, args) -> dict:
+    from robostack import stages
+
+    return stages.train_bc(config, [args.data], args.out, args.seed, args.start, _existing(args))
+
+
+def _train_reward(config, args) -> dict:
+    from robostack import stages
+
+    data = [args.data] + ([args.demos] if args.demos else [])
+    return stages.train_reward(config, data, args.out, args.seed, _existing(args))
+
+
+def _train_dpo(config, args) -> dict:
+    from robostack import stages
+
+    return stages.train_dpo(
+        config,
+        args.policy,
+        args.preferences,
+        args.data,
+        [args.demos],
+        args.out,
+        args.seed,
+        _existing(args),
+    )
+
+
+def _train_rl(config, args) -> dict:
+    from robostack import score, stages
+
+    rewards = score.load_rewards(args.reward, [args.demos])
+    with _arena(args, config.env) as arena:
+        return stages.train_rl(
+            arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
+        )
+
+
+def _evaluate(config, args) -> int:
+    from robostack import batch
+
+    policies = batch.contestants(args.policies)
+    out = args.out or batch.default_out(config, policies)
+    evaluation = batch.Batch(
+        config,
+        policies,
+        out,
+        args.workers,
+        args.against,
+        args.resume,
+        args.force,
+    )
+    found = evaluation.play()
+    shown = {key: found[key] for key in ("policies", "comparisons", "problems")}
+    print(json.dumps(shown, indent=1))
+    print(f"results: {out / 'index.html'}", file=sys.stderr)
+    return OK if batch.passed(found, config.require) else FAILED
+
+
+def _rewards(args):
+    from robostack import score
+
+    return score.load_rewards(args.reward, [args.demos] if args.demos else [])
+
+
+def _score(config, args) -> dict:
+    from robostack import score
+
+    return {"scored": score.score(_rewards(args), args.data)}
+
+
+def _prefer(config, args) -> dict:
+    from robostack import stages
+
+    if args.out.exists() and not args.force:
+        raise ValueError(f"{args.out} exists; use --force to replace it")
+    return stages.prefer(config, _rewards(args), args.data, args.out, args.seed)
+
+
+def _report(config, args) -> dict:
+    from robostack import report
+
+    return {"report": str(report.write(args.data, args.out))}
+
+
+def _demo(config, args) -> dict:
+    import shutil
+
+    from robostack import demo, report
+
+    if args.force and args.out.exists():
+        if not list(args.out.glob("seed-*")):  # what every demo begins with
+            raise ValueError(f"{args.out} is not a demo; it is not replaced")
+        shutil.rmtree(args.out)
+    summary = demo.run(config, args.out, args.workers)
+    print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)
+    return summary
+
+
+def _tasks(config, args) -> int:
+    from robostack.sim.catalog import SUITES, TASKS
+    from robostack.sim.perturb import AXES
+
+    width = max(map(len, TASKS))
+    for name, task in TASKS.items():
+        print(f"{name:<{width}}  {'expert' if task.expert else '      '}  {task.instruction}")
+    print("\nsuites, for robostack evaluate --suite:")
+    for name, tasks in SUITES.items():
+        print(f"{name:<{width}}  {len(tasks)} tasks")
+    print("\nperturbations, for robostack evaluate --perturb AXIS=STRENGTH; 1 means:")
+    for name, meaning in AXES.items():
+        print(f"{name:<{width}}  {meaning}")
+    return OK
+
+
+def _doctor(config, args) -> int:
+    from robostack import doctor
+
+    findings = doctor.examine()
+    print(doctor.report(findings))
+    return FAILED if any(not f.ok and f.needed for f in findings) else OK
+
+
+def _config(module: str, name: str) -> Callable[[], type]:
+    def load() -> type:
+        import importlib
+
+        return getattr(importlib.import_module(f"robostack.{module}"), name)
+
+    return load
+
+
+VERBS: dict[str, Verb] = {
+    "collect": Verb(
+        "episodes of a scripted expert or of a policy",
+        "robostack collect --out runs/demos seeds=20 noise=0.15\n"
+        "robostack collect --policy runs/bc --out runs/tries by=branch seeds=24 branch.tries=4",
+        _config("stages", "CollectCommand"),
+        _collect,
+        takes=("--policy",),
+    ),
+    "train bc": Verb(
+        "clone demonstrations",
+        "robostack train bc --data runs/demos --out runs/bc steps=800",
+        _config("learn.bc", "BCConfig"),
+        _train_bc,
+        needs=("--data",),
+        takes=("--start",),
+    ),
+    "train reward": Verb(
+        "learn a reward from successes and failures",
+        "robostack train reward --data runs/tries --demos runs/demos --out runs/progress "
+        "kind=progress",
+        _config("learn.reward", "RewardConfig"),
+        _train_reward,
+        needs=("--data",),
+        takes=("--demos",),
+    ),
+    "train dpo": Verb(
+        "improve a policy on preferences",
+        "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --data runs/tries "
+        "--demos runs/demos --out runs/dpo",
+        _config("learn.dpo", "DPOConfig"),
+        _train_dpo,
+        needs=("--policy", "--preferences", "--data", "--demos"),
+    ),
+    "train rl": Verb(
+        "improve a policy on its own rollouts",
+        "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
+        "--out runs/rl weights='{keypoints: 1}' rl.iterations=6",
+        _config("stages", "TrainRLCommand"),
+        _train_rl,
+        needs=("--policy", "--demos", "--reward"),
+    ),
+    "evaluate": Verb(
+        "success rates with 95 % intervals, compared on the same starts",
+        "robostack evaluate --policy runs/bc --policy runs/rl --out runs/compare\n"
+        "robostack evaluate --suite metaworld-mt50 --policy expert --episodes 2\n"
+        "robostack evaluate --policy runs/rl --against runs/bc-eval --out runs/rl-eval "
+        "--require 0.7\n"
+        "robostack evaluate --policy runs/rl --perturb light=1 --perturb camera=0.5 --out runs/odd",
+        _config("batch", "BatchConfig"),
+        _evaluate,
+        needs=("--policies",),
+        takes=("--against",),
+        keys=("suite", "task", "episodes", "early-stop", "require", "perturb"),
+        resumes=True,
+        out="the results folder (default: runs/evaluate/ and what is evaluated)",
+        needs_out=False,
+    ),
+    "score": Verb(
+        "judge episodes with rewards, into side-cars",
+        "robostack score --data runs/tries --reward keypoints --reward runs/progress",
+        None,
+        _score,
+        needs=("--data", "--reward"),
+        takes=("--demos",),
+        out=None,
+    ),
+    "prefer": Verb(
+        "scores to preferences",
+        "robostack prefer --data runs/tries --reward keypoints --reward runs/progress "
+        "--out runs/pairs.jsonl weights='{outcome: 1, keypoints: 1, progress: 0.5}'",
+        _config("prefer", "PreferConfig"),
+        _prefer,
+        needs=("--data", "--reward"),
+        takes=("--demos",),
+        out="the preference set (.jsonl)",
+    ),
+    "report": Verb(
+        "one HTML file of a demo's results",
+        "robostack report --data runs/demo --out runs/demo/report.html",
+        None,
+        _report,
+        needs=("--data",),
+        out="the page (.html)",
+    ),
+    "demo": Verb(
+        "the whole ring: demonstrations to a policy improved by its rewards",
+        "robostack demo --out runs/demo\n"
+        "robostack demo --config configs/demo-full.yaml --out runs/demo-full",
+        _config("demo", "DemoConfig"),
+        _demo,
+    ),
+    "tasks": Verb(
+        "every simulated task, what it asks, the suites, the perturbations",
+        "robostack tasks",
+        None,
+        _tasks,
+        out=None,
+    ),
+    "doctor": Verb("what this machine has and lacks", "robostack doctor", None, _doctor, out=None),
+}
