@@ -12,6 +12,7 @@ import numpy as np
 
 from robostack.sim.env import EnvConfig, SimEnv
 from robostack.sim.metaworld_tasks import INSTRUCTIONS, PREFIX
+from robostack.sim.perturb import dressed
 from robostack.sim.profiles import make_renderer
 from robostack.types import RobotSpec
 
@@ -42,7 +43,9 @@ def make_suite(environment: type):
     suite._partially_observable = False
     del suite.sawyer_observation_space  # cached, with the goal hidden
     suite.seeded_rand_vec = True
-    # the reward's costliest parts, which success does not look at or can have sooner
+    # the reward's costliest parts, at which neither success nor a scripted policy looks
+    unused = np.zeros_like(suite._get_quat_objects())
+    suite._get_quat_objects = lambda: unused
     suite._gripper_caging_reward = lambda *args, **kwargs: 0.0
     suite.touching_object = lambda geom: _is_pinched(suite, geom)
     return suite
@@ -63,10 +66,10 @@ def _is_pinched(suite, geom: int) -> bool:
 def visible_scene(path: Path, model: mujoco.MjModel) -> str:
     """MJCF of the scene as the cameras see it, from its file and the model compiled from that.
 
-    Sites become geoms, so that every renderer draws them. Goal markers are among them: pictures
-    of Meta-World have always shown them, and in half of its tasks nothing else tells the goal.
-    Fixed cameras that hang upside down are turned, and `corner2_near` is added: corner2 moved to
-    where most published results with images have it.
+    Sites become geoms, so that every renderer draws them. Goal markers are among them: Meta-World's
+    own pictures show them, and in reach, push and pick-place nothing else tells the goal. Fixed
+    cameras that hang upside down are turned, and `corner2_near` is added: corner2 moved to where
+    most published results with images have it.
     """
     spec = mujoco.MjSpec.from_file(str(path))
     for asset in [*spec.meshes, *spec.textures, *spec.hfields]:
@@ -122,7 +125,8 @@ class MetaworldEnv(SimEnv):
         self._suite = make_suite(environment)
         cameras = config.views(CAMERAS)
         source = visible_scene(Path(self._suite.model_name), self.model) if cameras else ""
-        renderer = make_renderer(config.render, source, cameras, GROUPS)
+        scene = dressed(source, config.perturb)
+        renderer = make_renderer(config.render, scene, cameras, GROUPS)
         super().__init__(config, self._describe(config, cameras), HORIZON, renderer)
         self.instruction = INSTRUCTIONS[name]
         self._pair_markers()
@@ -216,7 +220,9 @@ class MetaworldEnv(SimEnv):
         if self.renderer is None:
             return
         seen, (sites, geoms) = self.renderer.model, self._markers
-        seen.body_pos[:], seen.body_quat[:] = self.model.body_pos, self.model.body_quat
+        bodies = self.model.nbody  # what follows are distractors
+        seen.body_pos[:bodies] = self.model.body_pos
+        seen.body_quat[:bodies] = self.model.body_quat
         seen.geom_pos[geoms] = self.model.site_pos[sites]
 
     def _render(self) -> dict[str, np.ndarray]:

@@ -45,8 +45,11 @@ def check(strengths: dict[str, float], render: str) -> None:
             raise ValueError(f"perturb.{axis} changes pictures, and render=none makes none")
 
 
-def with_distractors(xml: str) -> str:
-    """The scene's MJCF with foreign objects, which are hidden until an episode places them."""
+def dressed(xml: str, strengths: dict[str, float]) -> str:
+    """The cameras' MJCF with the foreign objects that `distractors` needs, if it is asked for.
+    They are hidden until an episode places them, and come after all other bodies."""
+    if not strengths.get("distractors"):
+        return xml
     bodies = "".join(
         f'<body name="distractor{i}" pos="{_HIDDEN}"><geom type="{_SHAPES[i % 3]}" '
         'size=".022 .022 .022" contype="0" conaffinity="0" group="1" rgba="1 1 1 1"/></body>'

@@ -10,7 +10,7 @@ import numpy as np
 
 from robostack.sim.control import KernelControl, StockControl, misfit
 from robostack.sim.env import EnvConfig, SimEnv
-from robostack.sim.perturb import with_distractors
+from robostack.sim.perturb import dressed
 from robostack.sim.profiles import make_renderer
 from robostack.sim.scene import Scene
 from robostack.sim.tasks import TASKS
@@ -85,8 +85,7 @@ class RobosuiteEnv(SimEnv):
         self.xml: str = self._suite.sim.model.get_xml()
         self.control = self._choose_control(config)
         cameras = config.views(self.task.cameras)
-        scene = with_distractors(self.xml) if "distractors" in config.perturb else self.xml
-        renderer = make_renderer(config.render, scene, cameras)
+        renderer = make_renderer(config.render, dressed(self.xml, config.perturb), cameras)
         super().__init__(config, self._describe(config, cameras), self.task.horizon, renderer)
         self.instruction = self.task.instruction
 
