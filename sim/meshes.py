@@ -15,6 +15,8 @@ import mujoco
 import numpy as np
 
 MIN_FACES = 32
+WELD, MELT = 1e5, 35.0  # cells along the longest side of a mesh
+RECIPE = b"3"  # part of the cache's key: change it with the recipe
 
 
 def cache_folder() -> Path:
@@ -26,8 +28,8 @@ def lean_model(source: str | Path, faces: int) -> mujoco.MjModel:
     """Compile MJCF with at most about `faces` faces over all visual meshes.
 
     `source` is the XML itself, or the Path of an MJCF file, next to which includes and assets lie.
-    A mesh counts as visual if no geom that can collide uses it. Textured meshes (robosuite's
-    pedestal, 5,800 faces) are left alone and come on top: their coordinates would have to move.
+    A mesh counts as visual if no geom that can collide uses it. Textured meshes are left alone
+    and come on top: their coordinates would have to move.
     """
     full = _spec(source).compile()
     spec = _spec(source)  # fresh: a compiled spec carries normals of the old mesh
@@ -83,7 +85,8 @@ def _arrays(model: mujoco.MjModel, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decimated(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple:
-    digest = hashlib.sha256(vertices.tobytes() + faces.tobytes() + str(target).encode())
+    key = vertices.tobytes() + faces.tobytes() + str(target).encode() + RECIPE
+    digest = hashlib.sha256(key)
     path = cache_folder() / f"{digest.hexdigest()[:32]}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as cached:
@@ -98,17 +101,28 @@ def _decimated(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple:
 
 
 def _simplify(vertices: np.ndarray, faces: np.ndarray, target: int) -> tuple:
-    # weld vertices that a format with one normal a corner has split, or no edge can collapse
-    grid = np.round(vertices / (np.ptp(vertices, axis=0).max() + 1e-12) * 1e5).astype(np.int64)
+    """Collapse edges; where loose sheets leave few that can be, and tear, melt vertices instead."""
+    vertices, faces = _welded(vertices, faces, WELD)
+    if len(faces) > target:
+        fewer = fast_simplification.simplify(
+            vertices.astype(np.float32),
+            faces.astype(np.int32),
+            target_reduction=1 - target / len(faces),
+            agg=5,
+        )
+        stuck = len(fewer[1]) > 2 * target and len(faces) > 4 * target
+        vertices, faces = _welded(vertices, faces, MELT) if stuck else fewer
+    return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def _welded(vertices: np.ndarray, faces: np.ndarray, cells: float) -> tuple:
+    """One vertex for all in a cell of which `cells` span the longest side. Without it no edge
+    collapses in formats that split vertices, one for each normal."""
+    grid = np.round(vertices / (np.ptp(vertices, axis=0).max() + 1e-12) * cells).astype(np.int64)
     _, first, inverse = np.unique(grid, axis=0, return_index=True, return_inverse=True)
-    vertices, faces = vertices[first], inverse.ravel()[faces]
+    faces = inverse.ravel()[faces]
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (a != c)]
-    if len(faces) <= target:
-        return vertices.astype(np.float32), faces.astype(np.int32)
-    return fast_simplification.simplify(
-        vertices.astype(np.float32),
-        faces.astype(np.int32),
-        target_reduction=1 - target / len(faces),
-        agg=5,
-    )
+    turn = (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3  # to find faces that are there twice
+    faces = np.unique(np.take_along_axis(faces, turn, axis=1), axis=0)
+    return vertices[first], faces

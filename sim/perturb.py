@@ -30,7 +30,6 @@ AXES = {  # what a strength of 1 means
 VISUAL = ("camera", "light", "texture", "distractors", "epsilon")
 DISTRACTORS = 6
 _SHAPES = ("box", "sphere", "cylinder")
-_HIDDEN = "0 0 -10"
 
 
 def check(strengths: dict[str, float], render: str) -> None:
@@ -51,8 +50,9 @@ def dressed(xml: str, strengths: dict[str, float]) -> str:
     if not strengths.get("distractors"):
         return xml
     bodies = "".join(
-        f'<body name="distractor{i}" pos="{_HIDDEN}"><geom type="{_SHAPES[i % 3]}" '
-        'size=".022 .022 .022" contype="0" conaffinity="0" group="1" rgba="1 1 1 1"/></body>'
+        # in the middle, because MuJoCo's near plane follows the extent of the scene
+        f'<body name="distractor{i}" pos="0 0 .5"><geom type="{_SHAPES[i % 3]}" '
+        'size=".022 .022 .022" contype="0" conaffinity="0" group="1" rgba="1 1 1 0"/></body>'
         for i in range(DISTRACTORS)
     )
     head, end, tail = xml.rpartition("</worldbody>")
@@ -131,7 +131,8 @@ class Perturbations:
         taken = list(keep[:, :2])
         for i in range(DISTRACTORS):
             body = model.body(f"distractor{i}").id
-            model.body_pos[body] = [0, 0, -10]
+            geom = model.body_geomadr[body]
+            model.geom_rgba[geom, 3] = 0
             if i >= round(DISTRACTORS * strength):
                 continue
             for _ in range(100):
@@ -139,7 +140,7 @@ class Perturbations:
                 if min(np.linalg.norm(spot - other) for other in taken) > 0.09:
                     taken.append(spot)
                     model.body_pos[body] = [*spot, middle[2]]
-                    model.geom_rgba[model.body_geomadr[body], :3] = rng.uniform(0.1, 1, 3)
+                    model.geom_rgba[geom] = [*rng.uniform(0.1, 1, 3), 1]
                     break
 
     def act(self, action: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Lean off-screen rendering: one GL context for all cameras, no multisampling or second passes."""
+"""What renderers share, and rendering through OpenGL, in one context for all cameras."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from robostack.sim import gl
 from robostack.sim.meshes import lean_model
 
 FACES = 10_000  # indistinguishable from 180,000 up to 128 px; see tests/bench/render_speed.py
+ALL_FACES = 10**9
 _OFF = ("SHADOW", "REFLECTION", "SKYBOX", "HAZE", "FOG")
 
 
@@ -58,10 +59,11 @@ class Renderer:
         return centre + focal * local[:, :2] * [1, -1] / depth
 
 
-class LeanRenderer(Renderer):
+class GLRenderer(Renderer):
     """Renders `cameras` {name: (height, width)} through OpenGL, geoms of `groups` only.
 
-    Raises gl.NoGL without a back end.
+    `effects` are what robosuite's own pictures have: four samples a pixel, shadows, reflections,
+    a sky. Raises gl.NoGL without a back end.
     """
 
     def __init__(
@@ -70,24 +72,25 @@ class LeanRenderer(Renderer):
         cameras: dict[str, tuple[int, int]],
         faces: int = FACES,
         groups: tuple[int, ...] = (1,),  # robosuite: group 0 collides, group 1 is seen
+        effects: bool = False,
     ):
         gl.require_backend()
         super().__init__(source, cameras, faces)
         height = max(size[0] for size in cameras.values())
         width = max(size[1] for size in cameras.values())
-        self.model.vis.quality.offsamples = 0
+        self.model.vis.quality.offsamples = 4 if effects else 0
         self.model.vis.global_.offheight, self.model.vis.global_.offwidth = height, width
         self.gl = mujoco.GLContext(width, height)
         self.gl.make_current()
         self.context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
         self.scene = mujoco.MjvScene(self.model, maxgeom=2000)
-        for flag in _OFF:
+        for flag in () if effects else _OFF:
             self.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
         self.option = mujoco.MjvOption()
         self.option.geomgroup[:] = 0
         self.option.geomgroup[list(groups)] = 1
-        self.option.sitegroup[:] = 0
+        self.option.sitegroup[:] = effects
         self.camera = mujoco.MjvCamera()
         self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self.perturb = mujoco.MjvPerturb()

@@ -211,6 +211,7 @@ class RobosuiteEnv(SimEnv):
         seen.body_pos[:bodies] = self.model.body_pos
         seen.body_quat[:bodies] = self.model.body_quat
         seen.geom_rgba[: self.model.ngeom, 3] = self.model.geom_rgba[:, 3]
+        seen.site_rgba[:] = self.model.site_rgba  # robosuite hides its aids for teleoperation
 
     def _success(self) -> bool:
         return bool(self._suite._check_success())

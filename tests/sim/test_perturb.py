@@ -87,6 +87,13 @@ def test_epsilon_noise_stays_within_its_ball_and_stands_still():
     plain.close()
 
 
+def test_hidden_distractors_do_not_move_the_near_plane_of_the_cameras():
+    env, plain = env_with(distractors=0.05), make_env(EnvConfig(cameras=SMALL))  # none is placed
+    assert np.array_equal(images(env.reset(0)), images(plain.reset(0)))
+    env.close()
+    plain.close()
+
+
 def test_a_delay_of_two_executes_what_was_asked_two_steps_ago():
     late, plain = env_with(delay=2), make_env(EnvConfig(cameras=SMALL))
     actions = draw(6)

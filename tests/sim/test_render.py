@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from robostack.sim.render import LeanRenderer
+from robostack.sim.env import EnvConfig, make_env
+from robostack.sim.render import GLRenderer
 
 SIZE = {"agentview": (128, 128)}
 
@@ -15,7 +16,7 @@ def xml(lift):
 
 @pytest.fixture(scope="module")
 def renderers(xml):
-    lean, full = LeanRenderer(xml, SIZE), LeanRenderer(xml, SIZE, faces=10**9)
+    lean, full = GLRenderer(xml, SIZE), GLRenderer(xml, SIZE, faces=10**9)
     yield lean, full
     lean.close()
     full.close()
@@ -80,12 +81,40 @@ def test_rendering_does_not_touch_the_physics(lift):
 
 def test_an_unknown_camera_is_refused_and_the_known_ones_listed(xml):
     with pytest.raises(ValueError, match="'selfie'; this scene has: .*agentview.*eye_in_hand"):
-        LeanRenderer(xml, {"selfie": (8, 8)})
+        GLRenderer(xml, {"selfie": (8, 8)})
 
 
 def test_closing_a_renderer_leaves_the_pictures_of_another_alone(lift, renderers, xml):
     lean, _ = renderers
-    other = LeanRenderer(xml, {"agentview": (16, 16)})
+    other = GLRenderer(xml, {"agentview": (16, 16)})
     before = lean.render(lift.data.qpos)["agentview"]
     other.close()
     assert np.array_equal(lean.render(lift.data.qpos)["agentview"], before)
+
+
+@pytest.mark.parametrize("camera", ["agentview", "robot0_eye_in_hand"])
+def test_the_stock_profile_is_the_picture_that_robosuite_makes(camera):
+    import robosuite
+
+    from robostack.sim.robosuite_env import quiet_robosuite
+
+    env = make_env(EnvConfig(render="stock", cameras={camera: 64}))
+    ours = env.reset(2).observation.images[camera]
+    with quiet_robosuite():
+        stock = robosuite.make(
+            "Lift",
+            robots="Panda",
+            has_renderer=False,
+            has_offscreen_renderer=True,
+            use_camera_obs=False,
+            hard_reset=False,
+            seed=0,
+        )
+        stock.reset()
+    stock.sim.data.qpos[:] = env.data.qpos
+    stock.sim.forward()
+    stock.sim._render_context_offscreen.gl_ctx.make_current()  # robosuite expects to be alone
+    theirs = stock.sim.render(64, 64, camera_name=camera)[::-1]
+    assert np.abs(ours.astype(int) - theirs).mean() < 0.5
+    stock.close()
+    env.close()
