@@ -28,6 +28,11 @@ class Scene:
         """Angle [rad] or travel [m] of a hinge or slide."""
         return float(self.data.qpos[self.model.joint(name).qposadr[0]])
 
+    def axis(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A point on the axis of a hinge f64[3] [m] and the axis' direction f64[3]."""
+        index = self.model.joint(name).id
+        return self.data.xanchor[index].copy(), self.data.xaxis[index].copy()
+
     def point(self, place: str) -> np.ndarray:
         """Position f64[3] of a body, or of a site written "site:name"."""
         kind, _, name = place.rpartition(":")

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robostack.sim.experts import CLOSE, hold, take
+from robostack.sim.experts import CLOSE, hold, on, take
 from robostack.sim.scene import Scene
 from robostack.sim.tasks.task import Task
 
 
 def expert(scene: Scene) -> Iterator[np.ndarray]:
-    yield from take(scene, "cube_main", above=0.08, height=0.12)
-    yield from hold(scene, CLOSE, 10)
+    while True:
+        yield from take(scene, on(scene, "cube_main"), above=0.08, height=0.12)
+        yield from hold(scene, CLOSE, 10)
 
 
 TASK = Task(
