@@ -46,6 +46,15 @@ def take(scene: Scene, thing: Thing, lift: float) -> Iterator[np.ndarray]:
         yield from raise_by(scene, 0.02, OPEN, steps=6)
 
 
+def carry(scene: Scene, thing: Thing, where: Callable[[], np.ndarray]) -> Iterator[np.ndarray]:
+    """Take a thing to f64[3], where its centre shall rest; again if it is not there afterwards."""
+    while True:
+        yield from take(scene, thing, _LIFT)
+        yield from _release(scene, thing, where)
+        if np.linalg.norm(where() - _body(scene, thing)[0]) < 0.02:
+            return
+
+
 def _release(scene: Scene, thing: Thing, where: Callable[[], np.ndarray]) -> Iterator[np.ndarray]:
     """Carry the held thing to f64[3], where its centre shall rest, let go and withdraw.
 
@@ -61,7 +70,7 @@ def _release(scene: Scene, thing: Thing, where: Callable[[], np.ndarray]) -> Ite
 
     yield from go(scene, over(0.06), CLOSE, tolerance=0.01, steps=90)
     yield from go(scene, over(0.003), CLOSE, tolerance=0.005, steps=40)
-    yield from hold(scene, OPEN, 8)
+    yield from hold(scene, OPEN, 10)
     yield from raise_by(scene, 0.1, OPEN, steps=20)
     yield from hold(scene, OPEN, 6)
 
@@ -74,13 +83,11 @@ def place(
     scene: Scene, thing: Thing, goal: Callable[[], np.ndarray], table: float
 ) -> Iterator[np.ndarray]:
     """Put a thing at f64[2] on the table, whose top is at height `table` [m]."""
-    yield from take(scene, thing, _LIFT)
     rest = table + SHAPES[thing.shape][2]
-    yield from _release(scene, thing, lambda: np.array([*goal(), rest]))
+    yield from carry(scene, thing, lambda: np.array([*goal(), rest]))
 
 
 def stack(scene: Scene, thing: Thing, base: Thing) -> Iterator[np.ndarray]:
     """Put a thing on another."""
-    yield from take(scene, thing, _LIFT)
     height = SHAPES[thing.shape][2] + SHAPES[base.shape][2]
-    yield from _release(scene, thing, lambda: _body(scene, base)[0] + [0, 0, height])
+    yield from carry(scene, thing, lambda: _body(scene, base)[0] + [0, 0, height])

@@ -14,7 +14,7 @@ from robostack.sim.tabletop.layout import COLOURS, COPIES, SHAPES, Layout
 
 CAMERA = "tableview"
 ORIGIN = np.array([-0.06, 0.0, 0.8])  # of layouts in the world frame: nearer to the robot, on top
-_PARKED = np.array([2.0, 0.0, 0.0])  # on the floor, behind the camera
+_PARKED = np.array([2.0, 0.0, 0.1])  # behind the camera
 _MODELS = {"cube": BoxObject, "cylinder": CylinderObject, "ball": BallObject, "bar": BoxObject}
 POOL = {f"{shape}{copy}": shape for shape in SHAPES for copy in range(COPIES)}
 
@@ -23,6 +23,7 @@ def _make_object(name: str, shape: str):
     half = SHAPES[shape]
     size = {"cylinder": [half[0], half[2]], "ball": [half[0]]}.get(shape, list(half))
     model = _MODELS[shape](name=name, size=size, density=500, friction=[1.0, 0.005, 0.001])
+    model.get_obj().set("gravcomp", "1")  # parked; TabletopEnv gives weight to what is in use
     for geom in model.get_obj().iter("geom"):
         if shape == "ball" and geom.get("group") == "0":
             geom.set("condim", "6")  # else it would roll for ever
@@ -30,7 +31,7 @@ def _make_object(name: str, shape: str):
 
 
 class Tabletop(ManipulationEnv):
-    """Places what `layout` says at a reset; the rest of the pool is parked out of sight.
+    """Places what `layout` says at a reset; the rest of the pool floats out of sight.
 
     It knows neither observations nor rewards nor success: robostack.sim.tabletop.env does.
     """
@@ -62,7 +63,7 @@ class Tabletop(ManipulationEnv):
         for number, (name, shape) in enumerate(POOL.items()):
             thing, height = things.get(name), SHAPES[shape][2]
             if thing is None:
-                position, yaw = _PARKED + [0, 0.2 * number, height], 0.0
+                position, yaw = _PARKED + [0, 0.2 * number, 0], 0.0
             else:
                 position, yaw = ORIGIN + [thing.x, thing.y, height], thing.yaw
             turn = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]

@@ -137,7 +137,7 @@ def test_an_expert_with_impossible_noise_is_refused(lift, noise):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "Dance"}, "'Dance'.* valid: Lift, Stack"),
+        ({"task": "Dance"}, "'Dance'.* Valid: Lift, Stack"),
         ({"pixels": 4}, "pixels=4"),
         ({"cameras": {"agentview": 4}}, "size >= 8"),
         ({"horizon": -1}, "horizon"),
