@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +25,8 @@ from robostack.board import Board
 from robostack.config import to_dict
 from robostack.learn.run import Run, RunError, finished
 from robostack.ledger import CONTROL, Cell, Ledger, earlier
-from robostack.policy.vla import CARD, VLA, WEIGHTS
-from robostack.pool import Outcome, Pool
+from robostack.policy.vla import CARD, VLA, WEIGHTS, CheckpointError
+from robostack.pool import DIED, Outcome, Pool
 from robostack.results import Gallery
 from robostack.sim.arena import (
     EXPERT,
@@ -37,6 +40,9 @@ from robostack.sim.arena import (
 )
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
+
+VERB = "evaluate"
+HOPELESS = 5  # first episodes of a cell that cost their workers' lives, before it is given up
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,16 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise ValueError(f"episodes={self.episodes}: expected 1 or more")
+        for name in ("first_seed", "videos"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.env.perturb:
+            raise ValueError(
+                "env.perturb: an evaluation sets it itself; use --perturb axis=strength, which is "
+                "compared with the unperturbed"
+            )
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"noise: expected a standard deviation in [0, 1), got {self.noise}")
         for name in ("early_stop", "require"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
@@ -79,10 +95,17 @@ def contestant(text: str) -> Contestant:
 
     Raises CheckpointError where there is no policy.
     """
-    label, _, source = text.rpartition("=")
+    label, sign, source = text.partition("=")
+    if not sign or Path(text).is_dir():  # folders may be called lr=0.1
+        label, source = "", text
     if source in (EXPERT, RANDOM):
         return Contestant(label or source, source, source)
     run = Path(source)
+    if not source or not run.exists():
+        raise CheckpointError(
+            f"{source or repr(text)} holds no policy: there is no such folder, and it is neither "
+            f"`{EXPERT}` nor `{RANDOM}`"
+        )
     folder = run / "policy" if (run / "policy").is_dir() else run
     spec = VLA.read_spec(folder)
     digest = hashlib.blake2b(digest_size=8)
@@ -105,7 +128,11 @@ def contestants(texts: list[str]) -> list[Contestant]:
     labels = [c.label for c in found]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise ValueError(f"two policies are called {twice[0]}; name them, as in a={texts[0]}")
+        source = next(c.source for c in found if c.label == twice[0])
+        raise ValueError(
+            f"two policies are called {twice[0]}; give each a name of its own, as in "
+            f"--policy first={source}"
+        )
     return found
 
 
@@ -142,6 +169,13 @@ class Batch:
         self.envs = {cell: self._env(cell) for cell in cells}  # raises before any work
         self.earlier = earlier(against) if against else {}
         self.workers = workers or os.cpu_count() or 1
+        if self.workers < 1:
+            raise ValueError(f"workers: expected 1 or more, or 0 for all cores, got {workers}")
+        if resume and replace:
+            raise ValueError("--resume goes on and --force starts anew; use one of them")
+        verb = _verb(self.out)
+        if verb not in ("", VERB):  # a policy in training is lost more easily than made
+            raise RunError(f"{self.out} is a run of `robostack {verb}`; use another --out")
         if finished(self.out) is not None and not (resume or replace):
             raise RunError(
                 f"{self.out} is a finished evaluation; --resume goes on with it (more episodes, "
@@ -149,8 +183,10 @@ class Batch:
             )
         same = ("first_seed", "runner", "noise", "env")  # the rest may change and go on
         settings = {k: v for k, v in to_dict(config).items() if k in same}
+        for name in ("cameras", "perturb"):  # as text, so that one that is taken away counts too
+            settings["env"][name] = json.dumps(settings["env"][name], sort_keys=True)
         existing = "replace" if replace else "reuse" if resume else "refuse"
-        self.run = Run(self.out, "evaluate", settings, config.first_seed, existing)
+        self.run = Run(self.out, VERB, settings, config.first_seed, existing)
         seeds = range(config.first_seed, config.first_seed + config.episodes)
         self.ledger = Ledger(self.out, cells, seeds, config.early_stop)
         self.ledger.read({policy.label: policy.fingerprint for policy in policies})
@@ -167,12 +203,22 @@ class Batch:
 
     def warnings(self) -> list[str]:
         """What a user should know of the policies before trusting the numbers."""
-        return [
+        found = [
             f"{p.label} was trained on {p.render} pictures and is evaluated on "
             f"{self.config.env.render} ones; env.render={p.render} gives it its own"
             for p in self.policies.values()
             if p.render and p.render != self.config.env.render
         ]
+        starts = {(cell.task, row["seed"]) for cell, rows in self.earlier.items() for row in rows}
+        tasks = {task for task, _ in starts}
+        apart = [t for t in self.tasks if not any((t, s) in starts for s in self.ledger.seeds)]
+        if self.earlier and apart:
+            why = "starts" if tasks.intersection(apart) else "tasks"
+            found.append(
+                f"nothing to compare on {', '.join(apart)}: the earlier evaluation played other "
+                f"{why}"
+            )
+        return found
 
     def _trials(self, asked: list[tuple[Cell, int]]) -> Iterator[tuple[Trial]]:
         """Trials still to be played; each is noted in `asked`."""
@@ -188,16 +234,24 @@ class Batch:
         (self.out / "summary.json").unlink(missing_ok=True)  # going on: not finished any more
         gallery, ledger = Gallery(self.out, self.config.videos), self.ledger
         asked: list[tuple[Cell, int]] = []
+        died: Counter[Cell] = Counter()
+        missing = sum(1 for _ in ledger.missing())
         with (
-            Pool(make_worker, self.workers, isolate=True) as pool,
+            Pool(make_worker, max(1, min(self.workers, missing)), isolate=True) as pool,
             Board(ledger, self.warnings()) as board,
         ):
             for outcome in pool.outcomes(play, self._trials(asked)):
                 cell, seed = asked.pop(0)
                 if outcome.kind == Unplayable.__name__:
                     ledger.complain(outcome.error.split("\n\n")[0].partition(": ")[2], cell)
-                elif not ledger.counted(cell)[1]:  # else it was under way when the cell ended
+                elif not (ledger.stuck(cell) or ledger.counted(cell)[1]):  # else it was under way
                     ledger.add(cell, self._row(cell, seed, outcome))
+                    died[cell] += outcome.kind == DIED
+                    if len(ledger.rows[cell]) == died[cell] == HOPELESS:
+                        ledger.complain(
+                            f"given up: its first {HOPELESS} episodes all killed their workers",
+                            cell,
+                        )
                     if outcome.value is not None and outcome.value.film is not None:
                         gallery.add(cell, seed, outcome.value.success, outcome.value.film)
                 board.update()
@@ -216,15 +270,29 @@ class Batch:
             "seconds": round(played.seconds, 3) if played else 0.0,
             "act_seconds": round(sum(played.act_ms) / 1e3, 4) if played else 0.0,
             "act_ms": round(float(np.median(played.act_ms)), 3) if played else None,
-            "attempts": outcome.attempts,
+            "attempts": outcome.attempts + self.ledger.failed.get((cell, seed), 0),
             "error": outcome.error.split("\n\n")[0],
             "fingerprint": self.policies[cell.policy].fingerprint,
         }
 
 
+def _verb(folder: Path) -> str:
+    """What made the run in a folder; "" where there is none."""
+    about = folder / "run.json"
+    try:
+        return json.loads(about.read_text())["verb"] if about.is_file() else ""
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{about} is damaged; use another --out") from None
+
+
 def passed(found: dict, require: float) -> bool:
-    """Whether everything could be played and every policy reaches the required success rate."""
+    """Whether everything could be played and every policy reaches the required success rate;
+    says which do not."""
+    control = [p for p in found["policies"] if p["condition"] == CONTROL]
+    below = [policy for policy in control if policy["success_rate"] < require]
+    for policy in below:
+        rate = f"{policy['successes']} of {policy['episodes']}"
+        print(f"{policy['policy']}: {rate} is below --require {require:g}", file=sys.stderr)
     if found["problems"] or any(cell["errors"] for cell in found["cells"]):
         return False
-    control = [p for p in found["policies"] if p["condition"] == CONTROL]
-    return all(policy["success_rate"] >= require for policy in control)
+    return not below

@@ -20,7 +20,7 @@ class Board:
 
     def __init__(self, ledger: Ledger, warnings: list[str]):
         self.ledger, self.warnings, self.started = ledger, warnings, time.monotonic()
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, markup=False, emoji=False)  # names are only names
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self._said: set[Cell] = set()
 
@@ -37,8 +37,11 @@ class Board:
             self.live.stop()
             self.console.print(self._table(self.ledger.cells))
         for what, cells in self.ledger.problems.items():
-            where = f"{cells[0]}" + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
-            print(f"not played: {where}: {what}", file=sys.stderr, flush=True)
+            print(f"not played: {_where(cells)}: {what}", file=sys.stderr, flush=True)
+        for what, cells in self.ledger.failures().items():
+            count = f"{len(cells)} episode{'s' if len(cells) > 1 else ''}"
+            where = _where(list(dict.fromkeys(cells)))
+            print(f"failed: {count} of {where}: {what}", file=sys.stderr, flush=True)
 
     def update(self) -> None:
         if self.console.is_terminal:
@@ -94,3 +97,7 @@ class Board:
         for cell in cells:
             table.add_row(*self._columns(cell))
         return table
+
+
+def _where(cells: list[Cell]) -> str:
+    return f"{cells[0]}" + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")

@@ -15,7 +15,8 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     p, n = successes / episodes, episodes
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)  # but for rounding
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -37,9 +38,9 @@ def paired_bootstrap(
 
     Success bool[n] of each on the same n seeds; seeds are drawn anew, pairs stay together.
     """
-    difference = np.asarray(second, float) - np.asarray(first, float)
-    if np.shape(first) != np.shape(second) or difference.ndim != 1 or len(difference) == 0:
+    if np.shape(first) != np.shape(second) or np.ndim(first) != 1 or len(first) == 0:
         raise ValueError(f"expected the same seeds, got {np.shape(first)} and {np.shape(second)}")
+    difference = np.asarray(second, float) - np.asarray(first, float)
     # a pair is +1, 0 or -1, so a draw of n pairs is a draw of how many there are of each
     shares = [np.mean(difference == value) for value in (1, 0, -1)]
     counts = np.random.default_rng(seed).multinomial(len(difference), shares, draws)

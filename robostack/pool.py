@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
+DIED = "died"  # kind of the outcome of a job that its worker did not survive
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the parent
 WINDOW = 4  # results a worker may be ahead of the one that is waited for: images are large
 
@@ -28,7 +29,7 @@ class Outcome:
 
     value: Any = None
     error: str = ""  # "" where it succeeded; else one line, and the traceback after an empty line
-    kind: str = ""  # name of the exception's class; "died" for a process that is gone
+    kind: str = ""  # name of the exception's class; DIED for a process that is gone
     attempts: int = 1
 
 
@@ -164,7 +165,11 @@ class Pool:
             for job in jobs:
                 yield Outcome(*_attempt(self._context, self._setup, function, job))
             return
-        queue, complete = _Queue(iter(jobs)), False
+        jobs = iter(jobs)
+        first = list(itertools.islice(jobs, 1))
+        if not first:  # no process need be started
+            return
+        queue, complete = _Queue(itertools.chain(first, jobs)), False
         try:
             while len(self._workers) < self.workers:
                 self._workers.append(_Worker(self._setup))
@@ -214,7 +219,7 @@ class Pool:
         if queue.tries[killer] <= retries:
             queue.again.appendleft(killer)
         else:
-            queue.settle(killer, None, worker.epitaph(), "died")
+            queue.settle(killer, None, worker.epitaph(), DIED)
         worker.stop()
         self._workers[self._workers.index(worker)] = _Worker(self._setup)
 

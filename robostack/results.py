@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -112,11 +114,16 @@ def summarise(ledger: Ledger, earlier: dict[Cell, list[dict]]) -> dict:
         {"what": what, "cells": [str(cell) for cell in cells]}
         for what, cells in ledger.problems.items()
     ]
+    failures = [
+        {"what": what, "episodes": len(where), "cells": [str(c) for c in dict.fromkeys(where)]}
+        for what, where in ledger.failures().items()
+    ]
     return {
         "cells": cells,
         "policies": policies,
         "comparisons": comparisons,
         "problems": problems,
+        "failures": failures,
     }
 
 
@@ -134,7 +141,7 @@ class Gallery:
             path
             for success in (False, True)
             for path in sorted(
-                self.out.glob(f"videos/{self._name(cell, success, '[0-9]*')}.webm"), key=str
+                self.out.glob(f"videos/{self._name(cell, success, '[0-9]*')}.webm"), key=_seed
             )
         ]
         return found
@@ -147,18 +154,21 @@ class Gallery:
         last = figures.framed(film[-1:], success, TILE)[0]
         (self.out / "ends").mkdir(exist_ok=True)
         if len(list((self.out / "ends").glob(f"{cell.slug}--end-[0-9]*.png"))) < COLUMNS:
-            cv2.imwrite(str(self.out / "ends" / f"{cell.slug}--end-{seed}.png"), last[..., ::-1])
+            with _aside(self.out / "ends" / f"{cell.slug}--end-{seed}.png") as path:
+                cv2.imwrite(str(path), last[..., ::-1])
         if len(have) < self.most[success]:
             folder.mkdir(exist_ok=True)
             frames = figures.framed(film, success, side)
-            figures.write_video(frames, folder / f"{self._name(cell, success, seed)}.webm")
+            with _aside(folder / f"{self._name(cell, success, seed)}.webm") as path:
+                figures.write_video(frames, path)
 
     def grid(self, cells: list[Cell]) -> Path | None:
         """How the first episodes ended: a row a cell, framed green for success and red for not."""
         rows = []
         for cell in cells:
             ends = sorted((self.out / "ends").glob(f"{cell.slug}--end-[0-9]*.png"), key=_seed)
-            tiles = [cv2.imread(str(path)) for path in ends[:COLUMNS]]
+            read = [cv2.imread(str(path)) for path in ends[:COLUMNS]]
+            tiles = [tile for tile in read if tile is not None]
             tiles += [np.full((TILE, TILE, 3), 245, np.uint8)] * (COLUMNS - len(tiles))
             if ends:
                 rows.append(np.concatenate(tiles, 1))
@@ -167,6 +177,14 @@ class Gallery:
         path = self.out / "grid.png"
         cv2.imwrite(str(path), np.concatenate(rows, 0))
         return path
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Where to write, to be renamed when it is whole: a killed evaluation leaves no half a file."""
+    partial = path.with_name(f".partial{path.suffix}")
+    yield partial
+    partial.replace(path)
 
 
 def _seed(path: Path) -> int:
@@ -199,6 +217,10 @@ def _notes(found: dict) -> str:
     for problem in found["problems"]:
         where = html.escape(", ".join(problem["cells"][:5]))
         notes.append(f"<b>Not played</b> ({where}): {html.escape(problem['what'])}")
+    for failure in found["failures"]:
+        where = html.escape(", ".join(failure["cells"][:5]))
+        count = f"{failure['episodes']} episode{'s' if failure['episodes'] > 1 else ''}"
+        notes.append(f"<b>Failed</b> ({count} of {where}): {html.escape(failure['what'])}")
     return "".join(f"<p>{note}</p>" for note in notes)
 
 
@@ -208,7 +230,11 @@ def _name(row: dict) -> str:
 
 
 def _overview(found: dict) -> str:
-    bars = [(_name(p), p, p["condition"] != CONTROL) for p in found["policies"] if p["episodes"]]
+    bars = [
+        (_name(p).replace("$", r"\$"), p, p["condition"] != CONTROL)  # a name is no formula
+        for p in found["policies"]
+        if p["episodes"]
+    ]
     return figures.success_bars(bars) if bars else ""
 
 

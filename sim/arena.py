@@ -32,6 +32,13 @@ class RunnerConfig:
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
 
+    def __post_init__(self) -> None:
+        if self.execute < 1 or self.steps < 1 or not self.level >= 0:
+            raise ValueError(
+                "runner: expected execute and steps of 1 or more and a level of 0 or more, got "
+                f"{self.execute}, {self.steps} and {self.level}"
+            )
+
 
 @dataclass(frozen=True)
 class BranchConfig:
@@ -145,6 +152,8 @@ def play(worker: Worker, trial: Trial) -> Played:
             policy = RandomPolicy(env.spec)
         else:
             policy = worker.policy(trial.policy, trial.runner, env)
+    except MemoryError:  # of the moment
+        raise
     except Exception as error:  # whatever it is, the next seed would meet it again
         raise Unplayable(str(error) or type(error).__name__) from error
     timed, begin = Timed(policy), time.perf_counter()

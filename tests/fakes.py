@@ -178,3 +178,29 @@ def die(env: LineEnv, code: int) -> None:
     import os
 
     os._exit(code)
+
+
+def die_once(env: LineEnv, number: int, victim: int, marker: str) -> int:
+    """Ten times the number; the first time that it is the victim's turn, the machine is full."""
+    import os
+    import signal
+    from pathlib import Path
+
+    if number == victim and not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return times_ten(env, number)
+
+
+def stumble(env: LineEnv, number: int) -> int:
+    """One job of many goes wrong: 1 is too large, 2 is killed, 3 leaves, -1 raises."""
+    import os
+    import signal
+
+    if number == 1:
+        raise MemoryError("cannot allocate 1 EiB")
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 3:
+        os._exit(7)
+    return times_ten(env, number)

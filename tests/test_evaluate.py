@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from robostack.evaluate import Evaluation, mcnemar, wilson
+from robostack.evaluate import Evaluation, mcnemar, paired_bootstrap, wilson
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,63 @@ def test_mcnemar_does_not_care_who_is_first_nor_for_seeds_on_which_both_agree():
 def test_mcnemar_needs_the_same_seeds():
     with pytest.raises(ValueError, match="same seeds"):
         mcnemar(np.ones(3), np.ones(4))
+
+
+def test_wilson_reaches_both_ends_exactly():
+    for n in range(1, 200):
+        assert wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0
+
+
+def test_two_that_always_agree_differ_by_nothing_at_all():
+    same = np.array([0, 1, 1, 0, 1])
+    assert paired_bootstrap(same, same) == (0.0, 0.0, 0.0)
+
+
+def test_one_that_is_better_on_every_start_is_better_by_everything():
+    assert paired_bootstrap(np.zeros(4), np.ones(4)) == (1.0, 1.0, 1.0)
+    assert paired_bootstrap([True], [False]) == (-1.0, -1.0, -1.0)
+
+
+def test_the_paired_interval_turns_round_with_its_arguments():
+    first, second = paired(14, 6, both=30, neither=50)
+    there, back = paired_bootstrap(first, second), paired_bootstrap(second, first)
+    assert there[0] == -back[0] == 0.08
+    assert there[1:] == pytest.approx((-back[2], -back[1]), abs=0.01)  # one of a hundred starts
+    assert there == paired_bootstrap(first, second)
+
+
+def test_the_paired_interval_is_the_normal_one_where_there_are_many_starts():
+    gained, lost, n = 300, 200, 2000
+    _, low, high = paired_bootstrap(*paired(gained, lost, both=1000, neither=500))
+    mean = (gained - lost) / n
+    half = 1.96 * math.sqrt(((gained + lost) / n - mean**2) / n)
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.002)
+
+
+def test_the_paired_interval_covers_the_truth_about_as_often_as_it_says():
+    draws, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        both = draws.random(60)  # 15 % gained, 5 % lost
+        first, second = (both > 0.15) & (both < 0.5), (both < 0.45)
+        covered += (
+            paired_bootstrap(first, second, draws=1000)[1]
+            <= 0.1
+            <= paired_bootstrap(first, second, draws=1000)[2]
+        )
+    assert 0.90 < covered / 400 < 0.99
+
+
+@pytest.mark.parametrize("second", [np.ones(4), np.ones(1), np.ones((3, 1)), 1.0])
+def test_the_paired_interval_needs_the_same_seeds(second):
+    with pytest.raises(ValueError, match="same seeds"):
+        paired_bootstrap(np.ones(3), second)
+    with pytest.raises(ValueError, match="same seeds"):
+        paired_bootstrap(second, np.ones(3))
+
+
+def test_the_paired_interval_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="same seeds"):
+        paired_bootstrap([], [])
 
 
 def test_the_summary_counts_by_hand():

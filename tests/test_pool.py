@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import LineEnv, broken_setup, die, line_env, roll_line, times_ten
+from fakes import LineEnv, broken_setup, die, die_once, line_env, roll_line, stumble, times_ten
 
 from robostack.pool import Pool, WorkerError
 
@@ -58,6 +58,85 @@ def test_a_worker_that_dies_is_noticed():
     with Pool(line_env, 2) as pool:
         with pytest.raises(WorkerError, match="exit code 3"):
             list(pool.run(die, [(3,)]))
+
+
+def test_a_job_that_fails_is_reported_and_the_rest_goes_on():
+    jobs = [(4,), (-1,), (1,), (5,), (-1,), (6,)]
+    with Pool(line_env, 1) as one, Pool(line_env, 2) as two:
+        for pool in (one, two):
+            outcomes = list(pool.outcomes(stumble, jobs))
+            assert [o.value for o in outcomes] == [40, None, None, 50, None, 60]
+            kinds = ["", "ArithmeticError", "MemoryError", "", "ArithmeticError", ""]
+            assert [o.kind for o in outcomes] == kinds
+            assert [o.attempts for o in outcomes] == [1] * 6
+            first, _, traceback = outcomes[1].error.partition("\n\n")
+            assert first == "ArithmeticError: cannot use -1" and "in times_ten" in traceback
+
+
+def test_what_a_job_failed_in_is_closed_and_made_anew():
+    log, made = [], []
+
+    def setup():
+        made.append(LineEnv(log=log))
+        return made[-1]
+
+    with Pool(setup, 1) as pool:
+        assert [o.value for o in pool.outcomes(times_ten, [(1,), (-1,), (2,), (3,)])][2:] == [
+            20,
+            30,
+        ]
+        assert len(made) == 2 and log == ["closed"]
+
+
+def test_a_setup_that_fails_is_every_jobs_error():
+    with Pool(broken_setup, 1) as pool:
+        outcomes = list(pool.outcomes(times_ten, [(1,), (2,)]))
+    assert [o.kind for o in outcomes] == ["OSError"] * 2
+    assert outcomes[0].error.startswith("OSError: no such device\n\n")
+
+
+def test_a_job_whose_worker_is_killed_is_tried_again_and_flagged(tmp_path):
+    jobs = [(n, 2, str(tmp_path / "died")) for n in range(7)]
+    with Pool(line_env, 2) as pool:
+        outcomes = list(pool.outcomes(die_once, jobs))
+        assert [o.value for o in outcomes] == [0, 10, 20, 30, 40, 50, 60]
+        assert not any(o.error for o in outcomes)
+        assert [o.attempts for o in outcomes] == [1, 1, 2, 1, 1, 1, 1]
+        assert len(pool._workers) == 2 and all(w.process.is_alive() for w in pool._workers)
+
+
+def test_one_worker_in_a_process_of_its_own_may_die_too(tmp_path):
+    jobs = [(n, 0, str(tmp_path / "died")) for n in range(3)]
+    with Pool(line_env, 1, isolate=True) as pool:
+        assert [o.value for o in pool.outcomes(die_once, jobs)] == [0, 10, 20]
+
+
+def test_a_job_that_always_kills_its_worker_is_given_up_and_no_other():
+    with Pool(line_env, 2) as pool:
+        outcomes = list(pool.outcomes(stumble, [(n,) for n in (5, 2, 6, 3, 7, 8)]))
+    assert [o.value for o in outcomes] == [50, None, 60, None, 70, 80]
+    assert [o.kind for o in outcomes] == ["", "died", "", "died", "", ""]
+    assert [o.attempts for o in outcomes] == [1, 2, 1, 2, 1, 1]
+    assert "out of memory" in outcomes[1].error and "--workers" in outcomes[1].error
+    assert "exit code 7" in outcomes[3].error
+
+
+def test_no_process_is_started_for_no_jobs():
+    with Pool(line_env, 2) as pool:
+        assert list(pool.outcomes(times_ten, [])) == [] and pool._workers == []
+
+
+def test_jobs_are_drawn_only_a_little_ahead_of_the_results():
+    drawn = []
+
+    def jobs():
+        for n in range(100):
+            drawn.append(n)
+            yield (n,)
+
+    with Pool(line_env, 2) as pool:
+        for seen, _ in enumerate(pool.outcomes(times_ten, jobs()), 1):
+            assert len(drawn) < seen + 4 * 2
 
 
 def test_a_killed_parent_leaves_no_worker():
