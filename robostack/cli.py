@@ -113,7 +113,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")  # of third parties; ours are errors or printed
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    args = parser().parse_args(argv)
+    top = parser()
+    args, rest = top.parse_known_args(argv)
+    wrong = [word for word in rest if word.startswith("-") or "=" not in word]
+    if wrong or (rest and args.verb.config is None):
+        top.error(f"unrecognized arguments: {' '.join(wrong or rest)}")
+    if rest:  # keys that a flag parts from the first ones
+        args.overrides += rest
     from robostack.config import ConfigError, read
 
     try:

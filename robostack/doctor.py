@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
         version = _version(package)
         remedy = "pip install -c constraints.txt -e ."
         findings.append(Finding(package, version is not None, version or "not installed", remedy))
-    findings += [_device(), _rendering(), _rclpy(), _disk()]
+    findings += [_device(), *_rendering(), _metaworld(), _rclpy(), _disk()]
     return findings
 
 
@@ -49,25 +49,47 @@ def _device() -> Finding:
         return Finding("torch device", False, str(error), "unset ROBOSTACK_DEVICE")
 
 
-def _rendering() -> Finding:
+_SCENE = (
+    "<mujoco><worldbody><light pos='0 0 3'/><geom size='.5' group='1' rgba='1 0 0 1'/>"
+    "<camera name='c' pos='0 0 3'/></worldbody></mujoco>"
+)
+
+
+def _drawn(profile: str) -> bool:
+    import numpy as np
+
+    from robostack.sim.profiles import make_renderer
+
+    renderer = make_renderer(profile, _SCENE, {"c": (32, 32)})
+    try:
+        return int(renderer.render(np.zeros(0))["c"].max()) > 0
+    finally:
+        renderer.close()
+
+
+def _rendering() -> list[Finding]:
+    """The profile `lean` is ours and needs nothing; `stock` needs OpenGL."""
     from robostack.sim import gl
 
-    try:
-        backend = gl.require_backend()
-        import mujoco
-
-        model = mujoco.MjModel.from_xml_string(
-            "<mujoco><worldbody><light pos='0 0 3'/><geom size='.5' rgba='1 0 0 1'/>"
-            "</worldbody></mujoco>"
+    findings = []
+    for profile, remedy in (("lean", "reinstall numba"), ("stock", gl.INSTALL)):
+        name, needed = f"render={profile}", profile == "lean"
+        try:
+            ok, found = _drawn(profile), "draws"
+            if profile == "stock":
+                found = f"draws, MUJOCO_GL={gl.require_backend()}"
+        except Exception as error:  # drivers fail in many ways, all of which are the finding
+            ok, found = False, str(error).splitlines()[0]
+        findings.append(
+            Finding(name, ok, found if ok else found or "draws nothing", remedy, needed)
         )
-        data = mujoco.MjData(model)
-        mujoco.mj_forward(model, data)
-        with mujoco.Renderer(model, 32, 32) as renderer:
-            renderer.update_scene(data)
-            drawn = int(renderer.render().max()) > 0
-    except Exception as error:  # drivers fail in many ways, all of which are the finding
-        return Finding("rendering", False, str(error).splitlines()[0], gl.INSTALL)
-    return Finding("rendering", drawn, f"MUJOCO_GL={backend}", gl.INSTALL)
+    return findings
+
+
+def _metaworld() -> Finding:
+    version = _version("metaworld")
+    remedy = "pip install -c constraints.txt 'robostack[metaworld]'"
+    return Finding("metaworld", version is not None, version or "not installed", remedy, False)
 
 
 def _rclpy() -> Finding:

@@ -130,7 +130,7 @@ def _evaluate(config, args) -> int:
         args.force,
     )
     found = evaluation.play()
-    shown = {key: found[key] for key in ("policies", "comparisons", "problems")}
+    shown = {key: found[key] for key in ("policies", "comparisons", "failures", "problems")}
     print(json.dumps(shown, indent=1))
     print(f"results: {out / 'index.html'}", file=sys.stderr)
     return OK if batch.passed(found, config.require) else FAILED
@@ -195,6 +195,7 @@ def _tasks(config, args) -> int:
 def _doctor(config, args) -> int:
     from robostack import doctor
 
+    print("looking (the first time, half a minute to compile the renderer)", file=sys.stderr)
     findings = doctor.examine()
     print(doctor.report(findings))
     return FAILED if any(not f.ok and f.needed for f in findings) else OK

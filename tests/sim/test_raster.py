@@ -141,12 +141,18 @@ def test_light_falls_on_shapes_as_in_opengl(kind, light):
     assert apart_from_gl(scene(shape + LIGHTS[light], assets)) < 1.5
 
 
-@pytest.mark.parametrize("uniform", ["true", "false"])
-@pytest.mark.parametrize("texture", ["2d", "cube"])
-@pytest.mark.parametrize("kind", SHAPES)
+# an endless plane has no size that a uniform cube texture could be measured by
+TEXTURED = [
+    (kind, texture, uniform)
+    for kind in SHAPES
+    for texture in ("2d", "cube")
+    for uniform in ("true", "false")
+    if (kind, texture, uniform) != ("endless", "cube", "true")
+]
+
+
+@pytest.mark.parametrize(("kind", "texture", "uniform"), TEXTURED)
 def test_textures_lie_on_shapes_as_in_opengl(kind, texture, uniform, picture):
-    if kind == "endless" and texture == "cube" and uniform == "true":
-        pytest.skip("a cube of no size: OpenGL looks up a direction of length 0")
     shape = f'<geom {SHAPES[kind]} euler="25 20 10" material="printed"/>'
     assets = f"""<texture name="t" type="{texture}" file="{picture}"/><material name="printed"
         texture="t" texrepeat="2 1.5" texuniform="{uniform}" specular="0"/>"""
