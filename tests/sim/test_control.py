@@ -22,38 +22,51 @@ def pair(task, **changes):
         yield make_env(EnvConfig(task=task, render="none", control=control, **changes))
 
 
-def parted(task, steps, seed, reach):
-    """How far the joint positions of the two come apart over random actions."""
+def parted(task, steps, reach, lockstep=False):
+    """How far the joint positions of the two come apart, at every one of some random steps.
+
+    In `lockstep` stock robosuite is put where the kernel is before each step.
+    """
     fast, stock = pair(task)
     assert isinstance(fast.control, KernelControl) and isinstance(stock.control, StockControl)
-    rng, apart = np.random.default_rng(seed), []
-    fast.reset(seed)
-    stock.reset(seed)
+    rng, apart = np.random.default_rng(2), []
+    fast.reset(2)
+    stock.reset(2)
     assert np.array_equal(fast.data.qpos, stock.data.qpos)
     for _ in range(steps):
+        if lockstep:
+            stock._set(fast.snapshot()[0])
         action = reach * rng.uniform(-1, 1, fast.spec.action_dim)
         fast.step(action)
         stock.step(action)
         apart.append(np.abs(fast.data.qpos - stock.data.qpos).max())
     fast.close()
     stock.close()
-    return max(apart)
+    return np.array(apart)
 
 
-# two arms at full reach hit each other, and contact makes a difference of 1e-14 grow without bound
 def reach(task):
-    return 0.3 if TASKS[task].instruction and task.startswith("TwoArm") else 1.0
+    """Of random actions that touch nothing: two arms soon meet."""
+    return 0.25 if task.startswith("TwoArm") else 0.5
 
 
 @pytest.mark.parametrize("task", QUICK)
 def test_the_kernel_moves_as_stock_robosuite_does(task):
-    assert parted(task, 30, 1, reach(task)) < 1e-8
+    assert parted(task, 30, reach(task)).max() < 1e-9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ALL)
 def test_a_hundred_random_steps_end_where_stock_robosuite_ends(task):
-    assert parted(task, 100, 2, reach(task)) <= 1e-5
+    assert parted(task, 100, reach(task)).max() <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ALL)
+def test_from_the_same_state_any_step_ends_where_stock_robosuite_ends_contact_included(task):
+    # MuJoCo's solver stops by a tolerance: in contact a difference of 1e-16 may cost an iteration
+    apart = parted(task, 60, 1.0, lockstep=True)
+    assert np.median(apart) < 1e-12 and apart.max() < 1e-4
 
 
 @pytest.mark.slow
