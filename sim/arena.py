@@ -157,7 +157,9 @@ def play(worker: Worker, trial: Trial) -> Played:
     except Exception as error:  # whatever it is, the next seed would meet it again
         raise Unplayable(str(error) or type(error).__name__) from error
     timed, begin = Timed(policy), time.perf_counter()
-    episode = rollout(env, timed, trial.seed)
+    # a policy draws what it draws in `_roll`, so that a stage's evaluation is this one's
+    drawn = trial.seed if trial.policy in (EXPERT, RANDOM) else hash_seed(trial.seed, 0)
+    episode = rollout(env, timed, trial.seed, policy_seed=drawn)
     film = next(iter(episode.images.values()), None) if trial.film else None
     return Played(
         success=bool(episode.success),

@@ -67,6 +67,16 @@ def test_finished_runs_are_not_overwritten(demo, capsys):
     assert "--force" in capsys.readouterr().err
 
 
+def test_the_command_line_evaluates_as_the_demo_does(demo, tmp_path):
+    turn, out = demo[0] / "seed-0", tmp_path / "e"
+    command = ["evaluate", "--policy", str(turn / "bc"), "--episodes", "2", "--out", str(out)]
+    assert main([*command, "--workers", "1", "videos=0"]) == OK
+    rows = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    before = json.loads((turn / "bc-eval" / "summary.json").read_text())
+    assert [int(row["success"]) for row in rows] == before["outcomes"]
+    assert sum(row["steps"] for row in rows) / 2 == before["mean_steps"]
+
+
 def test_force_replaces_a_demo_and_nothing_else(tmp_path, monkeypatch, capsys):
     from robostack import demo as ring
     from robostack import report
