@@ -263,10 +263,10 @@ def test_a_longer_chunk_than_the_policys_is_said_once(tmp_path, policy):
 def test_an_episode_that_breaks_is_told_kept_apart_and_played_again(tmp_path, monkeypatch, capsys):
     whole = arena.rollout
 
-    def breaks(env, policy, seed):
+    def breaks(env, policy, seed, **more):
         if seed in (100_001, 100_002):
             raise FloatingPointError("the simulation became unstable")
-        return whole(env, policy, seed)
+        return whole(env, policy, seed, **more)
 
     monkeypatch.setattr(arena, "rollout", breaks)
     found = evaluate(tmp_path / "e")
