@@ -37,6 +37,7 @@ from robostack.sim.arena import (
     Unplayable,
     make_worker,
     play,
+    profile_warning,
 )
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
@@ -203,12 +204,9 @@ class Batch:
 
     def warnings(self) -> list[str]:
         """What a user should know of the policies before trusting the numbers."""
-        found = [
-            f"{p.label} was trained on {p.render} pictures and is evaluated on "
-            f"{self.config.env.render} ones; env.render={p.render} gives it its own"
-            for p in self.policies.values()
-            if p.render and p.render != self.config.env.render
-        ]
+        render = self.config.env.render
+        told = [profile_warning(p.label, p.render, render) for p in self.policies.values()]
+        found = [text for text in told if text]
         starts = {(cell.task, row["seed"]) for cell, rows in self.earlier.items() for row in rows}
         tasks = {task for task, _ in starts}
         apart = [t for t in self.tasks if not any((t, s) in starts for s in self.ledger.seeds)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -80,6 +81,17 @@ class Timed:
         actions = self.policy.act(observation)
         self.seconds.append(time.perf_counter() - begin)
         return actions
+
+
+def profile_warning(label: str, trained: str, render: str) -> str:
+    """What to tell of a policy that sees other pictures than it was trained on; "" if it does
+    not."""
+    if not trained or trained == render:
+        return ""
+    return (
+        f"{label} was trained on {trained} pictures and is evaluated on {render} ones; "
+        f"env.render={trained} gives it its own"
+    )
 
 
 class Unplayable(RuntimeError):
@@ -210,7 +222,17 @@ class Arena:
 
     def __init__(self, env: EnvConfig, workers: int = 0):
         self.config = env
+        self._warned: set[str] = set()
         self._pool = Pool(make_worker, workers or os.cpu_count() or 1)
+
+    def _folder(self, policy: str | Path) -> str:
+        """Of a saved policy; warns once if it will see pictures of another kind than it knows."""
+        trained = VLA.read_spec(policy).conventions.get("render", "")
+        text = profile_warning(str(policy), trained, self.config.render)
+        if text and trained not in self._warned:
+            self._warned.add(trained)
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+        return str(Path(policy).resolve())
 
     def demonstrations(self, seeds: list[int], noise: float, label: str) -> Iterator[Episode]:
         jobs = [(self.config, seed, noise) for seed in seeds]
@@ -220,7 +242,7 @@ class Arena:
         self, policy: str | Path, runner: RunnerConfig, seeds: list[int], label: str, tries: int = 1
     ) -> Iterator[Episode]:
         """`tries` per seed, one after the other."""
-        folder = str(Path(policy).resolve())
+        folder = self._folder(policy)
         jobs = [(self.config, folder, runner, s, k) for s in seeds for k in range(tries)]
         yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
 
@@ -232,7 +254,7 @@ class Arena:
         seeds: Iterable[int],
         label: str,
     ) -> Iterator[Episode]:
-        folder = str(Path(policy).resolve())
+        folder = self._folder(policy)
         jobs = [(self.config, folder, runner, branch, seed) for seed in seeds]
         for episodes in progress(self._pool.run(_branch, jobs), label, len(jobs)):
             yield from episodes

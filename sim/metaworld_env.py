@@ -115,10 +115,11 @@ class MetaworldEnv(SimEnv):
     time beside them (reward, inverse dynamics, gymnasium's renderer) is left out."""
 
     def __init__(self, config: EnvConfig):
-        if (config.robot, config.controller) != (EnvConfig.robot, EnvConfig.controller):
+        asked = config.robot, config.controller, config.control
+        if asked != (EnvConfig.robot, EnvConfig.controller, EnvConfig.control):
             raise ValueError(
                 f"{config.task}: Meta-World has one robot and one controller, "
-                f"got robot={config.robot} controller={config.controller}"
+                f"got robot={config.robot} controller={config.controller} control={config.control}"
             )
         name = config.task.removeprefix(PREFIX)
         environment, self._policy = _library(name)
