@@ -54,9 +54,7 @@ def flow_loss(vla: VLA, batch: Batch, draws: int, random: torch.Generator) -> to
     """Flow loss f32[B], averaged over `draws` noises and times that share an encoding."""
     count = len(batch)
     time = flow.stratified_time(draws, count, random).T.reshape(-1).to(batch.state.device)
-    prefix = vla.encode(batch).repeat(draws)
-    loss = vla.flow_loss(batch.repeat(draws), vla.noise(count * draws, random), time, prefix)
-    return loss.reshape(count, draws).mean(1)
+    return vla(batch, vla.noise(count * draws, random), time, draws)
 
 
 def fit_normalizers(vla: VLA, data: ChunkData) -> None:

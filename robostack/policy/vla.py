@@ -88,6 +88,16 @@ class VLA(nn.Module):
         velocity = self.velocity(prefix, batch.state, flow.interpolate(action, noise, time), time)
         return flow.error(velocity, action, noise, batch.valid)
 
+    def forward(self, batch: Batch, noise: Tensor, time: Tensor, draws: int = 1) -> Tensor:
+        """Flow loss f32[B], averaged over `draws` noises and times that share one encoding.
+
+        `noise` f32[B * draws, H, A] and `time` f32[B * draws]: the draws of a sample in a row. One
+        call, so that what wraps a module for several devices (DDP, FSDP) sees the whole pass.
+        """
+        prefix = self.encode(batch).repeat(draws)
+        loss = self.flow_loss(batch.repeat(draws), noise, time, prefix)
+        return loss.reshape(len(batch), draws).mean(1)
+
     def sample(
         self,
         batch: Batch,
