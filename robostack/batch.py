@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -25,12 +24,15 @@ from robostack.board import Board
 from robostack.config import to_dict
 from robostack.learn.run import Run, RunError, finished
 from robostack.ledger import CONTROL, Cell, Ledger, earlier
-from robostack.policy.vla import CARD, VLA, WEIGHTS, CheckpointError
+from robostack.policy.checkpoint import CheckpointError
+from robostack.policy.serve import fingerprint
+from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.results import Gallery
 from robostack.sim.arena import (
     EXPERT,
     RANDOM,
+    REMOTE,
     Played,
     RunnerConfig,
     Trial,
@@ -41,6 +43,7 @@ from robostack.sim.arena import (
 )
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
+from robostack.types import RobotSpec
 
 VERB = "evaluate"
 HOPELESS = 5  # first episodes of a cell that cost their workers' lives, before it is given up
@@ -85,43 +88,44 @@ class Contestant:
     """A policy under the name that the tables give it."""
 
     label: str
-    source: str  # EXPERT, RANDOM or a folder
+    source: str  # EXPERT, RANDOM, an address or a folder
     fingerprint: str  # changes with the weights
     cameras: dict[str, int] | None = None  # it was trained with
     render: str = ""  # profile it was trained on
 
 
 def contestant(text: str) -> Contestant:
-    """`expert`, `random`, a policy folder, a run that holds one, or `name=` and any of these.
+    """`expert`, `random`, a policy folder, a run that holds one, a server's address, or `name=` and
+    any of these.
 
-    Raises CheckpointError where there is no policy.
+    Raises CheckpointError where there is no policy, RemoteError where no server answers.
     """
     label, sign, source = text.partition("=")
     if not sign or Path(text).is_dir():  # folders may be called lr=0.1
         label, source = "", text
     if source in (EXPERT, RANDOM):
         return Contestant(label or source, source, source)
+    if source.startswith(REMOTE):
+        from robostack.policy.client import RemotePolicy  # it needs the extra `serve`
+
+        with RemotePolicy(source) as remote:
+            return _trained(
+                label or source.partition("://")[2], source, remote.fingerprint, remote.spec
+            )
     run = Path(source)
     if not source or not run.exists():
         raise CheckpointError(
             f"{source or repr(text)} holds no policy: there is no such folder, and it is neither "
-            f"`{EXPERT}` nor `{RANDOM}`"
+            f"`{EXPERT}` nor `{RANDOM}` nor the address of a server (ws://...)"
         )
     folder = run / "policy" if (run / "policy").is_dir() else run
     spec = VLA.read_spec(folder)
-    digest = hashlib.blake2b(digest_size=8)
-    for name in (CARD, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+    return _trained(label or run.resolve().name, str(folder.resolve()), fingerprint(folder), spec)
+
+
+def _trained(label: str, source: str, digest: str, spec: RobotSpec) -> Contestant:
     cameras = {name: size[0] for name, size in spec.cameras.items()}
-    return Contestant(
-        label or run.resolve().name,
-        str(folder.resolve()),
-        digest.hexdigest(),
-        cameras,
-        spec.conventions.get("render", ""),
-    )
+    return Contestant(label, source, digest, cameras, spec.conventions.get("render", ""))
 
 
 def contestants(texts: list[str]) -> list[Contestant]:

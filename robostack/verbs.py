@@ -17,8 +17,8 @@ PATHS = {
     "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
     "--start": dict(help="policy to go on from", metavar="DIR"),
     "--policies": dict(
-        help="policy, or a run that holds one, or `expert` or `random`, or NAME= and any of these; "
-        "repeat for several: the first is the baseline",
+        help="policy, or a run that holds one, or `expert` or `random`, or ws://HOST:PORT of a "
+        "server, or NAME= and any of these; repeat for several: the first is the baseline",
         metavar="DIR",
         action="append",
         default=[],
@@ -134,6 +134,13 @@ def _evaluate(config, args) -> int:
     print(json.dumps(shown, indent=1))
     print(f"results: {out / 'index.html'}", file=sys.stderr)
     return OK if batch.passed(found, config.require) else FAILED
+
+
+def _serve(config, args) -> int:
+    from robostack.policy import serve
+
+    serve.serve(config, args.policy)
+    return OK
 
 
 def _rewards(args):
@@ -267,6 +274,16 @@ VERBS: dict[str, Verb] = {
         resumes=True,
         out="the results folder (default: runs/evaluate/ and what is evaluated)",
         needs_out=False,
+    ),
+    "serve": Verb(
+        "answer robots and evaluations over the network with a policy's action chunks",
+        "robostack serve --policy runs/rl\n"
+        "robostack serve --policy runs/rl host=0.0.0.0 token_file=token.txt port=8000 steps=10\n"
+        "robostack evaluate --policy ws://127.0.0.1:8000 --out runs/served",
+        _config("policy.serve", "ServeConfig"),
+        _serve,
+        needs=("--policy",),
+        out=None,
     ),
     "score": Verb(
         "judge episodes with rewards, into side-cars",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +22,11 @@ from robostack.rollout import branches, hash_seed, rollout
 from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
 from robostack.types import Episode, Observation, RobotSpec
 
+if TYPE_CHECKING:
+    from robostack.policy.client import RemotePolicy
+
 EXPERT, RANDOM = "expert", "random"  # policies that are no folders
+REMOTE = ("ws://", "wss://")  # how the address of a served one begins
 MAY_DIFFER = ("render",)  # between a policy and its environment: a warning, not an error
 
 
@@ -105,6 +110,7 @@ class Worker:
     config: EnvConfig | None = None
     opened: SimEnv | None = field(default=None, repr=False)
     loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
+    served: dict[str, RemotePolicy] = field(default_factory=dict, repr=False)
 
     def env(self, config: EnvConfig) -> SimEnv:
         if self.config != config:
@@ -112,12 +118,29 @@ class Worker:
             self.opened, self.config = make_env(config), config
         return self.opened
 
-    def policy(self, folder: str, runner: RunnerConfig, env: SimEnv) -> ChunkRunner:
+    def policy(self, folder: str, runner: RunnerConfig, env: SimEnv) -> Policy:
+        if folder.startswith(REMOTE):
+            return self._served(folder, runner, env)
         if folder not in self.loaded:
             self.loaded[folder] = VLA.load(folder)
         vla = self.loaded[folder]
         vla.spec.require_same(env.spec, f"the policy {folder}", "the environment", MAY_DIFFER)
         return ChunkRunner(vla, runner.execute, runner.steps, runner.level)
+
+    def _served(self, url: str, runner: RunnerConfig, env: SimEnv) -> Policy:
+        from robostack.policy.client import RemotePolicy  # it needs the extra `serve`
+
+        if url not in self.served:
+            self.served[url] = RemotePolicy(url)
+        remote = self.served[url]
+        remote.spec.require_same(env.spec, f"the policy {url}", "the environment", MAY_DIFFER)
+        if (remote.steps, remote.level) != (runner.steps, runner.level):
+            raise ValueError(
+                f"{url} samples with steps={remote.steps} and level={remote.level:g}, which is the "
+                f"server's choice; got runner.steps={runner.steps} and "
+                f"runner.level={runner.level:g}, give the same"
+            )
+        return remote.executing(runner.execute)
 
     def close(self) -> None:
         if self.opened is not None:
@@ -134,7 +157,7 @@ def make_worker() -> Worker:
 class Trial:
     """One episode to be played for an evaluation."""
 
-    policy: str  # EXPERT, RANDOM or a folder
+    policy: str  # EXPERT, RANDOM, an address or a folder
     env: EnvConfig
     runner: RunnerConfig
     noise: float  # of the expert

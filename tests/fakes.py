@@ -141,14 +141,24 @@ def backwards(episode: Episode) -> Episode:
     return replace(episode, images=images, states=episode.states[::-1].copy())
 
 
+def tiny_size(horizon: int = 4, layers: int = 2, width: int = 16):
+    """The smallest policy that has every part."""
+    from robostack.policy.backbone import SmallConfig
+    from robostack.policy.expert import ExpertConfig
+    from robostack.policy.vla import VLAConfig
+
+    small = SmallConfig(width=width, layers=layers, heads=2)
+    return VLAConfig(horizon=horizon, small=small, expert=ExpertConfig(width=width))
+
+
 def tiny_vla():
     """A policy of a few thousand random weights, always the same ones."""
     import torch
 
-    from robostack.policy.vla import VLA, VLAConfig
+    from robostack.policy.vla import VLA
 
     torch.manual_seed(0)
-    return VLA(VLAConfig(horizon=4, width=16, layers=2, heads=2, expert_width=16), SPEC).eval()
+    return VLA(tiny_size(), SPEC).eval()
 
 
 # what workers do: at module level, because spawned processes find functions by name

@@ -9,14 +9,16 @@ import time
 from dataclasses import replace
 
 import pytest
-from fakes import SPEC
+from fakes import SPEC, tiny_size
+from serving import serving
 
 from robostack import batch
 from robostack.batch import Batch, BatchConfig, contestant, contestants, passed
 from robostack.cli import FAILED, OK, main
 from robostack.learn.run import RunError, finished
 from robostack.ledger import read_rows
-from robostack.policy.vla import VLA, VLAConfig
+from robostack.policy.serve import fingerprint
+from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.sim import arena
 from robostack.sim.env import EnvConfig, make_env
@@ -45,7 +47,7 @@ def policy(tmp_path_factory):
 
     env = make_env(BLIND)
     torch.manual_seed(0)
-    size = VLAConfig(horizon=4, width=16, layers=1, heads=2, expert_width=16)
+    size = tiny_size(layers=1)
     folder = tmp_path_factory.mktemp("trained") / "bc"
     VLA(size, env.spec).save(folder)
     env.close()
@@ -96,6 +98,16 @@ def test_the_same_seeds_are_the_same_episodes(tmp_path, policy):
     for name in "ab":
         evaluate(tmp_path / name, ("random", policy))
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_a_served_policy_plays_the_very_episodes_of_its_folder(tmp_path, policy):
+    evaluate(tmp_path / "near", (policy,))
+    with serving(VLA.load(policy), print_of_weights=fingerprint(policy), steps=1) as served:
+        evaluate(tmp_path / "far", (f"bc={served.url}",))
+        assert rows(tmp_path / "far") == rows(tmp_path / "near")
+        other = {"runner": replace(RUNNER, steps=2)}
+        found = evaluate(tmp_path / "other", (served.url,), config=other)
+        assert "samples with steps=1" in found["problems"][0]["what"]
 
 
 def test_pictures_are_made_of_what_ended_and_none_where_none_are_wanted(tmp_path):
@@ -323,14 +335,14 @@ def test_a_cell_that_only_kills_workers_is_given_up_after_a_while(tmp_path, monk
 
 def test_a_policy_of_another_rendering_is_warned_of(tmp_path, policy):
     spec = replace(VLA.read_spec(policy), conventions={"render": "classic"})
-    VLA(VLAConfig(horizon=4, width=16, layers=1, heads=2, expert_width=16), spec).save(tmp_path)
+    VLA(tiny_size(layers=1), spec).save(tmp_path)
     [warning] = evaluation(tmp_path / "e", (f"bc={tmp_path}",)).warnings()
     assert "bc was trained on classic pictures" in warning and "env.render=classic" in warning
 
 
 def test_a_policy_brings_its_cameras_unless_others_are_asked_for(tmp_path):
     spec = replace(SPEC, cameras={"frontview": (24, 24)})
-    VLA(VLAConfig(horizon=4, width=16, layers=1, heads=2, expert_width=16), spec).save(tmp_path)
+    VLA(tiny_size(layers=1), spec).save(tmp_path)
     own = evaluation(tmp_path / "a", (tmp_path, "random"), env=SEEING).envs
     assert [env.cameras for env in own.values()] == [{"frontview": 24}, {}]
     asked = replace(SEEING, cameras={"agentview": 16})

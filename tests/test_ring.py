@@ -10,7 +10,11 @@ from robostack.cli import FAILED, OK, USAGE, main
 TINY = """
 env: {cameras: {agentview: 32}}
 demos: {seeds: 2, noise: 0.05}
-bc: {steps: 4, batch: 4, draws: 2, policy: {width: 32, layers: 1, heads: 2, expert_width: 32}}
+bc:
+  steps: 4
+  batch: 4
+  draws: 2
+  policy: {small: {width: 32, layers: 1, heads: 2}, expert: {width: 32}}
 tries: {by: branch, seeds: 1, branch: {tries: 2, points: 2, span: 4, every: 4}}
 reward: {steps: 3}
 prefer: {keep: 1.0}

@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fakes import tiny_size
 
 from robostack.policy.chunking import ChunkRunner
-from robostack.policy.vla import VLA, VLAConfig
+from robostack.policy.vla import VLA
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
@@ -71,7 +72,7 @@ def test_a_snapshot_that_forgets_something_fails(env):
 
 def test_policies_pass_and_a_drifting_one_fails(env):
     check_policy(ScriptedExpert(env, noise=0.1), env)
-    vla = VLA(VLAConfig(width=32, layers=1, heads=2, expert_width=32), env.spec)
+    vla = VLA(tiny_size(8, layers=1, width=32), env.spec)
     check_policy(ChunkRunner(vla), env)
 
     class Drifting(ChunkRunner):

@@ -35,6 +35,16 @@ class Batch:
             self.valid.to(device),
         )
 
+    def part(self, rows: slice) -> Batch:
+        """Some of its samples."""
+        return Batch(
+            {name: image[rows] for name, image in self.images.items()},
+            self.state[rows],
+            self.tasks[rows],
+            self.chunk[rows],
+            self.valid[rows],
+        )
+
     def repeat(self, times: int) -> Batch:
         """Each sample `times` times in a row, without images: for use with a repeated prefix."""
         return Batch(
@@ -102,14 +112,19 @@ class ChunkData:
         """All rows of one field: state, action, left, episode or image.<camera>."""
         return self._columns[name][: self._rows]
 
+    def chunks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Actions f32[B, H, A] of the windows that begin at `rows` i64[B], and bool[B, H] which of
+        them there are."""
+        left = self._columns["left"][rows]
+        steps = np.arange(self.horizon)
+        # beyond the end the last action is repeated; `valid` keeps it out of the loss
+        chunk = self._columns["action"][rows[:, None] + np.minimum(steps, left[:, None] - 1)]
+        return chunk, steps < left[:, None]
+
     def batch(self, rows: np.ndarray) -> Batch:
         """The windows that begin at `rows` i64[B]."""
         rows = np.asarray(rows)
-        left = self._columns["left"][rows]
-        steps = np.arange(self.horizon)
-        valid = steps < left[:, None]
-        # beyond the end the last action is repeated; `valid` keeps it out of the loss
-        chunk = self._columns["action"][rows[:, None] + np.minimum(steps, left[:, None] - 1)]
+        chunk, valid = self.chunks(rows)
         return Batch(
             images={
                 name: torch.from_numpy(self._columns[f"image.{name}"][rows])

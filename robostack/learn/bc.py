@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
-from robostack.learn.run import Learner, Run, generator, rng
+from robostack.learn import processes
+from robostack.learn.learner import Compute, Learner, Schedule
+from robostack.learn.run import Run, generator, rng
 from robostack.policy import flow
 from robostack.policy.vla import VLA, VLAConfig, parameter_count
 from robostack.types import Episode, RobotSpec
@@ -22,11 +25,16 @@ class BCConfig:
 
     policy: VLAConfig = field(default_factory=VLAConfig)  # ignored when a policy is given
     steps: int = 1200
-    batch: int = 32  # observations a step
+    batch: int = 32  # observations a step, over all processes
     draws: int = 4  # noises and times per observation, which is encoded once
     lr: float = 5e-4
+    backbone_lr: float | None = None  # of the backbone, if not lr; pretrained ones want less
+    schedule: Schedule = "cosine"
     warmup: int = 50
-    average: float = 0.999  # decay of the weight average
+    weight_decay: float = 1e-4
+    clip: float = 1.0  # longest gradient
+    average: float = 0.999  # decay of the weight average; 0: none, which saves its memory
+    compute: Compute = field(default_factory=Compute)
     shift: int = 2  # images are moved by up to this many pixels [px]
     log_every: int = 20
     save_every: int = 200
@@ -50,16 +58,50 @@ def shift_images(batch: Batch, pixels: int, random: np.random.Generator) -> Batc
     return Batch(images, batch.state, batch.tasks, batch.chunk, batch.valid)
 
 
-def flow_loss(vla: VLA, batch: Batch, draws: int, random: torch.Generator) -> torch.Tensor:
-    """Flow loss f32[B], averaged over `draws` noises and times that share an encoding."""
-    count = len(batch)
-    time = flow.stratified_time(draws, count, random).T.reshape(-1).to(batch.state.device)
-    return vla(batch, vla.noise(count * draws, random), time, draws)
+@dataclass
+class Lesson:
+    """A batch and the noises and times at which it is learned, `draws` in a row for each sample."""
+
+    batch: Batch
+    draws: int
+    noise: Tensor  # f32[B * draws, H, A]
+    time: Tensor  # f32[B * draws]
+
+    @classmethod
+    def draw(cls, vla: VLA, batch: Batch, draws: int, random: torch.Generator) -> Lesson:
+        time = flow.stratified_time(draws, len(batch), random).T.reshape(-1)
+        return cls(batch, draws, vla.noise(len(batch) * draws, random), time)
+
+    def part(self, rows: slice) -> Lesson:
+        """On the policy's device, some of the samples."""
+        drawn = slice(rows.start * self.draws, rows.stop * self.draws)
+        batch, time = self.batch.part(rows).to(device()), self.time[drawn].to(device())
+        return Lesson(batch, self.draws, self.noise[drawn], time)
+
+
+def loss(vla: VLA, lesson: Lesson) -> Tensor:
+    """Mean flow loss."""
+    return vla(lesson.batch, lesson.noise, lesson.time, lesson.draws).mean()
 
 
 def fit_normalizers(vla: VLA, data: ChunkData) -> None:
     vla.normalize_state.fit(data.column("state"))
     vla.normalize_action.fit(data.column("action")[data.rows()])
+
+
+def learner_of(vla: VLA, config: BCConfig) -> Learner:
+    return Learner(
+        vla.train(),
+        config.lr,
+        config.steps,
+        config.warmup,
+        config.average,
+        config.clip,
+        schedule=config.schedule,
+        weight_decay=config.weight_decay,
+        rates={} if config.backbone_lr is None else {"backbone": config.backbone_lr},
+        compute=config.compute,
+    )
 
 
 def train(
@@ -81,18 +123,20 @@ def train(
     rows = data.rows()
     if start is None:
         fit_normalizers(vla, data)
-    learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    learner = learner_of(vla, config)
+    parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         batch = shift_images(data.batch(random.choice(rows, config.batch)), config.shift, random)
-        loss = flow_loss(vla, batch.to(device()), config.draws, draws).mean()
-        metrics = learner.step(loss)
+        lesson = Lesson.draw(vla, batch, config.draws, draws)
+        metrics = learner.step(learner(loss, lesson.part(part)) for part in parts)
         if step % config.log_every == 0 or step == config.steps - 1:
             run.log(step, metrics)
         if (step + 1) % config.save_every == 0:
             learner.save(run)
-    learner.use_average()
-    vla.save(run.path / "policy")
+    vla = learner.trained()
+    if processes.main():
+        vla.save(run.path / "policy")
     run.finish({"parameters": parameter_count(vla), **metrics})
     return vla

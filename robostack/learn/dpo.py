@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from torch import Tensor
 
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
-from robostack.learn.bc import flow_loss, shift_images
-from robostack.learn.run import Learner, Run, generator, rng
-from robostack.policy import flow
+from robostack.learn import processes
+from robostack.learn.bc import Lesson, shift_images
+from robostack.learn.learner import Compute, Learner
+from robostack.learn.run import Run, generator, rng
 from robostack.policy.vla import VLA
 from robostack.types import Episode, Preference
 
@@ -42,6 +43,7 @@ class DPOConfig:
     beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk
     anchor: float = 1.0
     rehearsal: float = 1.0  # cloning on demonstrations alongside
+    compute: Compute = field(default_factory=Compute)
     shift: int = 2  # [px]
     log_every: int = 10
     save_every: int = 200
@@ -93,6 +95,25 @@ def pair_errors(
     return errors[0].reshape(count, draws).mean(1), errors[1].reshape(count, draws).mean(1)
 
 
+def loss(
+    vla: VLA,
+    reference: VLA,
+    lesson: Lesson,
+    rejected: Tensor,
+    valid: Tensor,
+    demo: Lesson,
+    config: DPOConfig,
+) -> tuple[Tensor, dict[str, float]]:
+    """All three terms, of a lesson on the chosen chunks and one on demonstrations."""
+    shared = (lesson.batch, rejected, valid, lesson.noise, lesson.time, lesson.draws)
+    error, error_rejected = pair_errors(vla, *shared)
+    with torch.no_grad():
+        ref, ref_rejected = pair_errors(reference, *shared)
+    preferred, metrics = dpo_loss(error, error_rejected, ref, ref_rejected, config.beta)
+    cloned = vla(demo.batch, demo.noise, demo.time, demo.draws).mean()
+    return preferred + config.anchor * error.mean() + config.rehearsal * cloned, metrics
+
+
 def train(
     config: DPOConfig,
     start: VLA,
@@ -114,31 +135,41 @@ def train(
     rejected = np.array([data.row(index[p.rejected[0]], p.rejected[1]) for p in pairs])
     demos = ChunkData(vla.spec, vla.config.horizon, demonstrations)
     demo_rows = demos.rows()
-    learner = Learner(vla.train(), config.lr, config.steps, config.warmup, config.average)
+    learner = Learner(
+        vla.train(),
+        config.lr,
+        config.steps,
+        config.warmup,
+        config.average,
+        compute=config.compute,
+    )
+    parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)
         batch, loser, valid = pair_batch(data, chosen[pick], rejected[pick])
-        batch = shift_images(batch, config.shift, random).to(device())
-        loser, valid = loser.to(device()), valid.to(device())
-        time = flow.stratified_time(config.draws, config.batch, draws).T.reshape(-1).to(device())
-        noise = vla.noise(config.batch * config.draws, draws)
-        shared = (batch, loser, valid, noise, time, config.draws)
-        error, error_rejected = pair_errors(vla, *shared)
-        with torch.no_grad():
-            ref, ref_rejected = pair_errors(reference, *shared)
-        preferred, metrics = dpo_loss(error, error_rejected, ref, ref_rejected, config.beta)
+        lesson = Lesson.draw(vla, shift_images(batch, config.shift, random), config.draws, draws)
         demo = demos.batch(random.choice(demo_rows, config.batch))
-        demo = shift_images(demo, config.shift, random).to(device())
-        cloned = flow_loss(vla, demo, config.draws, draws).mean()
-        loss = preferred + config.anchor * error.mean() + config.rehearsal * cloned
-        metrics |= learner.step(loss)
+        demo = Lesson.draw(vla, shift_images(demo, config.shift, random), config.draws, draws)
+        metrics = learner.step(
+            learner(
+                loss,
+                reference,
+                lesson.part(p),
+                loser[p].to(device()),
+                valid[p].to(device()),
+                demo.part(p),
+                config,
+            )
+            for p in parts
+        )
         if step % config.log_every == 0 or step == config.steps - 1:
             run.log(step, metrics)
         if (step + 1) % config.save_every == 0:
             learner.save(run)
-    learner.use_average()
-    vla.save(run.path / "policy")
+    vla = learner.trained()
+    if processes.main():
+        vla.save(run.path / "policy")
     run.finish({"pairs": len(pairs), **metrics})
     return vla

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 
 from robostack.device import device
-from robostack.learn.run import Learner, Run, rng
+from robostack.learn.learner import Learner
+from robostack.learn.run import Run, rng
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.load import KINDS
 from robostack.types import Episode

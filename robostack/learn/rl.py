@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,10 @@ from robostack.data.chunks import ChunkData
 from robostack.data.normalize import Normalizer
 from robostack.data.store import Store
 from robostack.device import device
-from robostack.learn.bc import flow_loss, shift_images
-from robostack.learn.run import Learner, Run, generator, rng
+from robostack.learn import bc
+from robostack.learn.bc import Lesson, shift_images
+from robostack.learn.learner import Compute, Learner
+from robostack.learn.run import Run, generator, rng
 from robostack.policy.vla import VLA
 from robostack.rewards.combine import shaped_rewards
 from robostack.types import Episode
@@ -61,6 +63,7 @@ class RLConfig:
     critic_updates: int = 100
     critic_batch: int = 128
     constant_reward: bool = False  # control: success and potentials are ignored
+    compute: Compute = field(default_factory=Compute)
     shift: int = 2  # [px]
     first_seed: int = 50_000  # of the environment, for rollouts
 
@@ -190,7 +193,10 @@ def train(
     critic = Critic(replay.data).to(device())
     critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3, weight_decay=1e-4)
     total = config.iterations * config.updates
-    learner = Learner(vla.train(), config.lr, total, config.warmup, config.average)
+    learner = Learner(
+        vla.train(), config.lr, total, config.warmup, config.average, compute=config.compute
+    )
+    parts = learner.parts(config.batch)
     store = Store.create(run.path / "store", vla.spec)
     done, metrics = learner.resume(run) // config.updates, {}
     for iteration in range(config.iterations):
@@ -208,8 +214,9 @@ def train(
         for k in run.steps(0, config.updates, f"{label} {iteration + 1}/{config.iterations}"):
             draws = generator(seed, iteration, k)
             pick = random.choice(rows, config.batch, p=weight / weight.sum())
-            batch = shift_images(replay.data.batch(pick), config.shift, random).to(device())
-            metrics = learner.step(flow_loss(vla.train(), batch, config.draws, draws).mean())
+            batch = shift_images(replay.data.batch(pick), config.shift, random)
+            lesson = Lesson.draw(vla.train(), batch, config.draws, draws)
+            metrics = learner.step(learner(bc.loss, lesson.part(part)) for part in parts)
         run.log(
             learner.step_count - 1,  # as everywhere: a resumed run drops what came after its step
             metrics
@@ -222,7 +229,7 @@ def train(
             },
         )
         learner.save(run)
-    learner.use_average()
+    vla = learner.trained()
     vla.save(run.path / "policy")
     shutil.rmtree(run.path / "rollout-policy", ignore_errors=True)
     run.finish({"rollouts": len(store), **metrics})
@@ -253,9 +260,11 @@ class averaged:
     def __init__(self, learner: Learner):
         self.learner = learner
 
-    def __enter__(self) -> Iterator[None]:
-        self.learner.average.store(self.learner.parameters)
-        self.learner.use_average()
+    def __enter__(self) -> None:
+        if self.learner.average is not None:
+            self.learner.average.store(self.learner.parameters)
+            self.learner.use_average()
 
     def __exit__(self, *_: object) -> None:
-        self.learner.average.restore(self.learner.parameters)
+        if self.learner.average is not None:
+            self.learner.average.restore(self.learner.parameters)

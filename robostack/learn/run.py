@@ -21,15 +21,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from tqdm import tqdm
 
 import robostack
+from robostack.learn import processes
 
 Existing = Literal["refuse", "replace", "reuse"]
+ALONE = ("collect", "evaluate", "train reward", "train rl")  # verbs of one process
 
 
 class RunError(RuntimeError):
@@ -41,6 +39,8 @@ class Run:
 
     `existing` says what happens to a finished one: it is refused, replaced, or re-used, and then
     `done` holds its summary and nothing may be written.
+
+    Of several processes that train together, all open the same folder and only the main one writes.
     """
 
     def __init__(
@@ -51,17 +51,33 @@ class Run:
         seed: int = 0,
         existing: Existing = "refuse",
     ):
+        if verb in ALONE and processes.count() > 1:
+            raise RunError(f"{verb} is done by one process; start it without a launcher")
+        processes.join()
         self.path, self.verb = Path(path), verb
         self.started = time.monotonic()
         about = {"verb": verb, "config": config, "seed": seed}
-        if self.path.exists() and existing == "replace":
-            if not (self.path / "run.json").exists() and any(self.path.iterdir()):
-                raise RunError(f"{self.path} is not a run; it is not replaced")
-            shutil.rmtree(self.path)
-        self.done = finished(self.path)
+        replace = existing == "replace" and self.path.exists()
+        self.done = None if replace else finished(self.path)
+        self._require(about, existing, replace)
+        processes.wait()  # until nobody looks any more
+        if processes.main():
+            self._open(about, replace)
+        processes.wait()
+
+    def _require(self, about: dict, existing: Existing, replace: bool) -> None:
+        """Raise RunError unless the folder may be written, or re-used."""
+        is_run = (self.path / "run.json").exists()
+        if not is_run and self.path.exists() and any(self.path.iterdir()):
+            problem = (
+                "is not a run; it is not replaced"
+                if replace
+                else ("exists, is not empty and is not a run")
+            )
+            raise RunError(f"{self.path} {problem}")
         if self.done is not None and existing == "refuse":
             raise RunError(f"{self.path} is a finished run; use --force to replace it")
-        if (self.path / "run.json").exists():
+        if is_run and not replace:
             before = json.loads((self.path / "run.json").read_text())
             changed = _differences(before, json.loads(json.dumps(about)))
             if changed:
@@ -69,10 +85,12 @@ class Run:
                     f"{self.path} was made with other settings: {'; '.join(changed)}. "
                     "Use the same ones, another --out, or --force to replace it"
                 )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise RunError(f"{self.path} exists, is not empty and is not a run")
-        else:
-            self.path.mkdir(parents=True, exist_ok=True)
+
+    def _open(self, about: dict, replace: bool) -> None:
+        if replace:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "run.json").exists():
             about |= {"command": sys.argv, "version": robostack.__version__, "git": _git()}
             write_json(self.path / "run.json", about)
 
@@ -84,6 +102,8 @@ class Run:
                     f"{self.verb}: {name} became {value} at step {step}; nothing is saved from "
                     "here on. Lower the learning rate, or look for broken episodes in the data"
                 )
+        if not processes.main():
+            return
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
@@ -93,9 +113,12 @@ class Run:
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         summary = {**summary, "seconds": round(self.seconds(), 1)}
-        for leftover in self.path.glob("resume.*"):
-            leftover.unlink()
-        write_json(self.path / "summary.json", summary)
+        processes.wait()  # for whoever still reads what is removed now
+        if processes.main():
+            for leftover in self.path.glob("resume.*"):
+                leftover.unlink()
+            write_json(self.path / "summary.json", summary)
+        processes.wait()
         return summary
 
     def seconds(self) -> float:
@@ -114,6 +137,7 @@ def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterato
         total=total,
         initial=first,
         leave=False,
+        disable=not processes.main(),
         dynamic_ncols=terminal,
         mininterval=0.2 if terminal else 30,
         maxinterval=10 if terminal else 60,
@@ -161,92 +185,9 @@ def _git() -> str:
     return done.stdout.strip()
 
 
-class Learner:
-    """AdamW, warm-up and cosine decay, clipping, an average of the weights, and resuming.
-
-    Draws of training are functions of (seed, step) (`generator`, `rng`), so that a resumed run
-    does bit for bit what an uninterrupted one does.
-    """
-
-    def __init__(
-        self, model: nn.Module, lr: float, steps: int, warmup: int, decay: float, clip: float = 1.0
-    ):
-        self.model, self.clip, self.step_count = model, clip, 0
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=lr, betas=(0.9, 0.95), weight_decay=1e-4
-        )
-        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, warmup, steps)
-        self.average = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=2 / 3)
-
-    def step(self, loss: Tensor) -> dict[str, float]:
-        """One update. Raises FloatingPointError before a bad loss can touch the weights."""
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} at step {self.step_count}; the weights are untouched. "
-                "Lower the learning rate, or look for broken episodes in the data"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient became {float(norm)} at step {self.step_count}; the weights are "
-                "untouched. Lower the learning rate, or look for broken episodes in the data"
-            )
-        self.optimizer.step()
-        self.schedule.step()
-        self.average.step(self.parameters)
-        self.step_count += 1
-        return {"loss": value, "grad_norm": float(norm), "lr": self.schedule.get_last_lr()[0]}
-
-    def use_average(self) -> None:
-        """Put the averaged weights into the model: the ones to evaluate and to save."""
-        self.average.copy_to(self.parameters)
-
-    def save(self, run: Run) -> None:
-        """Everything needed to go on, written aside and renamed."""
-        tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
-        for i, parameter in enumerate(self.parameters):
-            tensors[f"average.{i}"] = self.average.shadow_params[i]
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{i}.{key}"] = torch.as_tensor(value)
-        partial = run.path / ".resume.safetensors"
-        save_file({k: v.clone() for k, v in tensors.items()}, partial)
-        partial.replace(run.path / f"resume.{self.step_count}.safetensors")
-        write_json(run.path / "resume.json", {"step": self.step_count, "seconds": run.seconds()})
-        run.started = time.monotonic()
-        for old in run.path.glob("resume.*.safetensors"):
-            if old.name != f"resume.{self.step_count}.safetensors":
-                old.unlink()
-
-    def resume(self, run: Run) -> int:
-        """Go on where `save` left off; returns the number of steps already done (0: none)."""
-        state = run.path / "resume.json"
-        if not state.is_file():
-            _trim(run.path / "metrics.jsonl", 0)
-            return 0
-        step = json.loads(state.read_text())["step"]
-        tensors = load_file(run.path / f"resume.{step}.safetensors")
-        own = self.model.state_dict()
-        self.model.load_state_dict({k: tensors[f"model.{k}"] for k in own})
-        for i, parameter in enumerate(self.parameters):
-            self.average.shadow_params[i].copy_(tensors[f"average.{i}"])
-            prefix = f"optimizer.{i}."
-            self.optimizer.state[parameter] = {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
-        for _ in range(step):
-            self.schedule.step()
-        self.average.optimization_step = self.step_count = step
-        _trim(run.path / "metrics.jsonl", step)
-        return step
-
-
-def _trim(path: Path, step: int) -> None:
+def trim(path: Path, step: int) -> None:
     """Drop metrics that were logged after the step to which a run goes back."""
-    if path.is_file():
+    if processes.main() and path.is_file():
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < step]
         path.write_text("".join(f"{line}\n" for line in lines))
 

@@ -4,24 +4,32 @@
 
 Sampling integrates tau from 1 to 0 in an integer number of equal steps. This agrees with NORA-1.5
 (arXiv 2511.14659), pi0 as released, SD3 and Flow-GRPO (2505.05470).
+
+Time is f32[B], or f32[B, H] where the steps of a chunk have times of their own (real-time chunking
+keeps the first ones clean).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]  # (x f32[B, H, A], tau f32[B]) -> f32[B, H, A]
+# (x f32[B, H, A], tau f32[B] or f32[B, H]) -> f32[B, H, A]
+Velocity = Callable[[Tensor, Tensor], Tensor]
+Method = Literal["euler", "heun"]
 
 
 def _along(time: Tensor, x: Tensor) -> Tensor:
-    return time.reshape(-1, *[1] * (x.ndim - 1))
+    return time.reshape(*time.shape, *[1] * (x.ndim - time.ndim))
 
 
 def interpolate(action: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """x_tau; `time` is f32[B]."""
+    """x_tau at `time` f32[B] or f32[B, H]."""
     t = _along(time, action)
     return (1 - t) * action + t * noise
 
@@ -61,14 +69,27 @@ def _require_steps(steps: int) -> None:
         raise ValueError(f"steps: expected 1 or more, got {steps}")
 
 
-def integrate(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
-    """Euler from tau = 1 to 0 along dx = v dtau, in exactly `steps` steps."""
+def integrate(velocity: Velocity, noise: Tensor, steps: int, method: Method = "euler") -> Tensor:
+    """From tau = 1 to 0 along dx = v dtau, in exactly `steps` equal steps.
+
+    Euler asks for the velocity once a step, Heun twice (the mean of both ends of the step), with
+    an error that falls with the square of the step instead of with the step.
+    """
     _require_steps(steps)
+    if method not in ("euler", "heun"):
+        raise ValueError(f"method: expected euler or heun, got {method!r}")
     x = noise
     for k in range(steps):
-        time = torch.full((len(x),), 1 - k / steps, dtype=x.dtype, device=x.device)
-        x = x - velocity(x, time) / steps
+        slope = velocity(x, _time(1 - k / steps, x))
+        if method == "heun":
+            ahead = x - slope / steps
+            slope = (slope + velocity(ahead, _time(1 - (k + 1) / steps, x))) / 2
+        x = x - slope / steps
     return x
+
+
+def _time(tau: float, x: Tensor) -> Tensor:
+    return torch.full((len(x),), tau, dtype=x.dtype, device=x.device)
 
 
 def sde_moments(
@@ -87,25 +108,64 @@ def sde_moments(
     return mean, (sigma2 * step) ** 0.5
 
 
+@dataclass(frozen=True)
+class Transition:
+    """One stochastic step of a sampler, as policy-gradient methods replay it."""
+
+    before: Tensor  # f32[B, H, A], normalised
+    after: Tensor  # f32[B, H, A]
+    time: float  # tau of `before`
+    step: float  # by which tau fell
+    level: float
+    log_prob: Tensor  # f32[B] of `after` given `before`, summed over steps and dims of the chunk
+
+
+def _log_prob(after: Tensor, mean: Tensor, deviation: float) -> Tensor:
+    z = (after - mean) / deviation
+    return (-0.5 * z.square() - math.log(deviation) - 0.5 * math.log(2 * math.pi)).sum((1, 2))
+
+
+def log_prob(velocity: Velocity, transition: Transition) -> Tensor:
+    """log p(after | before) f32[B] under a velocity field, with its gradient.
+
+    Under the very field that sampled the transition, in the same batch, it is `log_prob` of the
+    transition bit for bit, so the importance ratio of fresh data is exactly 1.
+    """
+    t = transition
+    v = velocity(t.before, _time(t.time, t.before))
+    return _log_prob(t.after, *sde_moments(t.before, v, t.time, t.step, t.level))
+
+
 def integrate_sde(
     velocity: Velocity,
     noise: Tensor,
     steps: int,
     level: float,
     generator: torch.Generator | None = None,
+    at: int | None = None,
+    trace: list[Transition] | None = None,
 ) -> Tensor:
     """Like `integrate`, but stochastic with the same marginals: more diverse tries.
 
-    The step that reaches tau = 0 is deterministic, so that actions come out clean.
+    The step that reaches tau = 0 is deterministic, so that actions come out clean. `at` makes
+    step number `at` alone stochastic, the others Euler (pi_RL, arXiv 2510.25889: one random step
+    a chunk makes an update cost the same however many steps there are). The stochastic steps are
+    appended to `trace`.
     """
     _require_steps(steps)
+    if at is not None and not 0 <= at < steps - 1:
+        raise ValueError(f"at: expected 0 to {steps - 2} (the last step is clean), got {at}")
     x = noise
     for k in range(steps):
         tau = 1 - k / steps
-        time = torch.full((len(x),), tau, dtype=x.dtype, device=x.device)
-        v = velocity(x, time)
-        if k == steps - 1:
-            return x - v / steps
+        v = velocity(x, _time(tau, x))
+        if k == steps - 1 or at not in (None, k):
+            x = x - v / steps
+            continue
         mean, deviation = sde_moments(x, v, tau, 1 / steps, level)
-        x = mean + deviation * torch.randn(x.shape, generator=generator).to(x)
+        after = mean + deviation * torch.randn(x.shape, generator=generator).to(x)
+        if trace is not None:
+            drawn = _log_prob(after, mean, deviation)
+            trace.append(Transition(x, after, tau, 1 / steps, level, drawn))
+        x = after
     return x

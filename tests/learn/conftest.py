@@ -2,7 +2,8 @@
 
 import pytest
 
-from robostack.learn.run import Learner, Run
+from robostack.learn.learner import Learner
+from robostack.learn.run import Run
 
 
 @pytest.fixture

@@ -94,7 +94,8 @@ def test_going_on_from_a_policy_keeps_its_normalisation(vla, new_run):
 
 
 def test_several_draws_are_the_mean_of_flow_losses_that_share_an_encoding(vla, batch):
-    loss = bc.flow_loss(vla, batch, 3, generator(5))
+    lesson = bc.Lesson.draw(vla, batch, 3, generator(5))
+    loss = vla(batch, lesson.noise, lesson.time, 3)
     draws = generator(5)
     time = flow.stratified_time(3, len(batch), draws)
     noise = vla.noise(len(batch) * 3, draws).reshape(len(batch), 3, 4, 3)

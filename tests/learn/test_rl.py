@@ -9,7 +9,8 @@ from fakes import LineEnv, make_episode, tiny_vla
 
 from robostack.data.store import Store
 from robostack.learn import rl
-from robostack.learn.run import Learner, Run, finished
+from robostack.learn.learner import Learner
+from robostack.learn.run import Run, finished
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.rollout import rollout

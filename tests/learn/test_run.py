@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from robostack.learn.run import Learner, Run, RunError, finished, generator, rng
+from robostack.learn.learner import Learner
+from robostack.learn.run import Run, RunError, finished, generator, rng
 
 
 def run(path, config=None, **options):

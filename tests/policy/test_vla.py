@@ -7,6 +7,8 @@ import torch
 from fakes import LIFT, SPEC, STACK, make_episode
 
 from robostack.data.chunks import Batch, ChunkData
+from robostack.policy.backbone import SmallConfig
+from robostack.policy.expert import ExpertConfig
 from robostack.policy.vla import VLA, VLAConfig
 
 
@@ -135,12 +137,16 @@ def test_both_doors_speak_raw_units(vla, noise):
     assert torch.allclose(losses[0], losses[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("field", ["horizon", "width", "layers", "heads", "expert_width"])
+@pytest.mark.parametrize("field", ["width", "layers", "heads"])
 def test_a_size_below_one_is_refused_by_name(field):
     with pytest.raises(ValueError, match=field):
-        VLAConfig(**{field: 0})
+        VLA(VLAConfig(small=SmallConfig(**{field: 0})), SPEC)
+    with pytest.raises(ValueError, match="horizon"):
+        VLAConfig(horizon=0)
+    with pytest.raises(ValueError, match="expert.width"):
+        VLAConfig(expert=ExpertConfig(width=15))
 
 
 def test_a_width_that_the_heads_do_not_share_evenly_is_refused():
     with pytest.raises(ValueError, match="heads"):
-        VLA(VLAConfig(width=16, heads=3), SPEC)
+        VLA(VLAConfig(small=SmallConfig(width=16, heads=3)), SPEC)

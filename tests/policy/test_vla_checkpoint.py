@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robostack.policy.vla import CARD, VLA, WEIGHTS, CheckpointError
+from robostack.policy.checkpoint import CARD, WEIGHTS, CheckpointError
+from robostack.policy.vla import VLA
 
 
 @pytest.fixture
@@ -75,7 +76,9 @@ def test_a_damaged_card_is_a_checkpoint_error(folder, text):
         VLA.load(folder)
 
 
-@pytest.mark.parametrize(("field", "value"), [("horizon", 0), ("heads", 3), ("width", "wide")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("horizon", 0), ("small", {"heads": 3}), ("small", {"width": "wide"})]
+)
 def test_a_card_with_an_impossible_size_is_a_checkpoint_error(folder, field, value):
     edit_card(folder, lambda card: card["config"].update({field: value}))
     with pytest.raises(CheckpointError, match=field):
@@ -83,8 +86,8 @@ def test_a_card_with_an_impossible_size_is_a_checkpoint_error(folder, field, val
 
 
 def test_weights_of_another_size_are_a_checkpoint_error_that_names_them(folder):
-    edit_card(folder, lambda card: card["config"].update(horizon=5))
-    with pytest.raises(CheckpointError, match="expert.position"):
+    edit_card(folder, lambda card: card["config"].update(expert={"width": 32}))
+    with pytest.raises(CheckpointError, match="expert"):
         VLA.load(folder)
 
 
@@ -106,7 +109,7 @@ def test_a_folder_is_only_a_policy_once_its_card_is_written(vla, tmp_path, monke
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robostack.policy.vla.save_file", interrupted)
+    monkeypatch.setattr("robostack.policy.checkpoint.save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         vla.save(tmp_path)
     with pytest.raises(CheckpointError):  # old card beside perhaps new weights would be a lie
