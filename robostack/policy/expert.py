@@ -89,11 +89,10 @@ class ExpertBlock(nn.Module):
         self, width: int, heads: int, kv_heads: int, head_dim: int, mlp: int, adaptive: bool
     ):
         super().__init__()
-        self.split = (heads * head_dim, kv_heads * head_dim, kv_heads * head_dim)
-        self.kv_heads, self.head_dim = kv_heads, head_dim
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.norm1 = nn.RMSNorm(width, elementwise_affine=not adaptive)
         self.norm2 = nn.RMSNorm(width, elementwise_affine=not adaptive)
-        self.qkv = nn.Linear(width, sum(self.split), bias=False)
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=False)
         self.out = nn.Linear(heads * head_dim, width, bias=False)
         self.gate_up = nn.Linear(width, 2 * mlp, bias=False)
         self.down = nn.Linear(mlp, width, bias=False)
@@ -135,10 +134,9 @@ class ExpertBlock(nn.Module):
         tail: slice | None,
     ) -> Tensor:
         batch, tokens, _ = x.shape
-        q, k, v = self.qkv(x).split(self.split, dim=-1)
-        q = rotate(q.reshape(batch, tokens, -1, self.head_dim).transpose(1, 2), *turn)
-        k = rotate(k.reshape(batch, tokens, self.kv_heads, self.head_dim).transpose(1, 2), *turn)
-        v = v.reshape(batch, tokens, self.kv_heads, self.head_dim).transpose(1, 2)
+        qkv = self.qkv(x).reshape(batch, tokens, -1, self.head_dim).transpose(1, 2)
+        turned, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
+        q, k = rotate(turned, *turn).split((self.heads, self.kv_heads), dim=1)
         keys, values = past
         if tail is None:
             keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
