@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from robostack.learn.run import progress
-from robostack.policy.chunking import ChunkRunner
+from robostack.policy.chunking import ChunkRunner, Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
 from robostack.protocols import Policy
@@ -37,6 +37,9 @@ class RunnerConfig:
     execute: int = 8  # actions of a chunk that are executed before the next look
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    delay: int = 0  # control steps that a chunk takes to compute, while the old one goes on; the
+    # perturbation of that name delays every single action instead
+    rtc: Realtime = "none"  # how a chunk takes the delay into account, see policy/rtc.py
 
     def __post_init__(self) -> None:
         if self.execute < 1 or self.steps < 1 or not self.level >= 0:
@@ -125,7 +128,9 @@ class Worker:
             self.loaded[folder] = VLA.load(folder)
         vla = self.loaded[folder]
         vla.spec.require_same(env.spec, f"the policy {folder}", "the environment", MAY_DIFFER)
-        return ChunkRunner(vla, runner.execute, runner.steps, runner.level)
+        return ChunkRunner(
+            vla, runner.execute, runner.steps, runner.level, runner.rtc, runner.delay
+        )
 
     def _served(self, url: str, runner: RunnerConfig, env: SimEnv) -> Policy:
         from robostack.policy.client import RemotePolicy  # it needs the extra `serve`
@@ -134,6 +139,11 @@ class Worker:
             self.served[url] = RemotePolicy(url)
         remote = self.served[url]
         remote.spec.require_same(env.spec, f"the policy {url}", "the environment", MAY_DIFFER)
+        if runner.delay or runner.rtc != "none":
+            raise ValueError(
+                f"{url}: runner.delay and runner.rtc are for policies in a folder; a served one "
+                "takes the time that it takes"
+            )
         if (remote.steps, remote.level) != (runner.steps, runner.level):
             raise ValueError(
                 f"{url} samples with steps={remote.steps} and level={remote.level:g}, which is the "

@@ -15,8 +15,11 @@ from robostack.learn import processes
 from robostack.learn.learner import Compute, Learner, Schedule
 from robostack.learn.run import Run, generator, rng
 from robostack.policy import flow
+from robostack.policy.fast import FastTokenizer
 from robostack.policy.vla import VLA, VLAConfig, parameter_count
 from robostack.types import Episode, RobotSpec
+
+FITTED = 20_000  # windows, at most, of which a tokenizer is made
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class BCConfig:
     average: float = 0.999  # decay of the weight average; 0: none, which saves its memory
     compute: Compute = field(default_factory=Compute)
     shift: int = 2  # images are moved by up to this many pixels [px]
+    tokens: float = 0.0  # weight of action tokens (FAST) that the backbone predicts alongside
     log_every: int = 20
     save_every: int = 200
 
@@ -79,14 +83,34 @@ class Lesson:
         return Lesson(batch, self.draws, self.noise[drawn], time)
 
 
-def loss(vla: VLA, lesson: Lesson) -> Tensor:
-    """Mean flow loss."""
-    return vla(lesson.batch, lesson.noise, lesson.time, lesson.draws).mean()
+def loss(vla: VLA, lesson: Lesson, weight: float = 0.0) -> tuple[Tensor, dict[str, float]]:
+    """Mean flow loss, and `weight` times the cross-entropy of the chunks' action tokens.
+
+    That a backbone learns tokens while the expert learns the flow is pi0.5's (2504.16054) and
+    NORA-1.5's (2511.14659), where tokens weigh 1 and the flow 10.
+    """
+    tokens = None
+    if weight:
+        tokens = vla.tokenizer.encode(vla.normalize_action(lesson.batch.chunk).cpu().numpy())
+    told = vla(lesson.batch, lesson.noise, lesson.time, lesson.draws, tokens)
+    if tokens is None:
+        return told.mean(), {}
+    flows, entropy = (each.mean() for each in told)
+    metrics = {"flow": float(flows.detach()), "tokens": float(entropy.detach())}
+    return flows + weight * entropy, metrics
 
 
 def fit_normalizers(vla: VLA, data: ChunkData) -> None:
     vla.normalize_state.fit(data.column("state"))
     vla.normalize_action.fit(data.column("action")[data.rows()])
+
+
+def fit_tokens(vla: VLA, data: ChunkData, random: np.random.Generator) -> None:
+    """Attach a tokenizer made of chunks of these demonstrations."""
+    rows = data.rows()
+    chunks, _ = data.chunks(random.choice(rows, min(len(rows), FITTED), replace=False))
+    normal = vla.normalize_action(torch.from_numpy(chunks).to(device()))
+    vla.attach_tokens(FastTokenizer.fit(normal.cpu().numpy()))
 
 
 def learner_of(vla: VLA, config: BCConfig) -> Learner:
@@ -123,6 +147,8 @@ def train(
     rows = data.rows()
     if start is None:
         fit_normalizers(vla, data)
+    if config.tokens and vla.tokenizer is None:
+        fit_tokens(vla, data, rng(seed))
     learner = learner_of(vla, config)
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
@@ -130,7 +156,7 @@ def train(
         random, draws = rng(seed, step), generator(seed, step)
         batch = shift_images(data.batch(random.choice(rows, config.batch)), config.shift, random)
         lesson = Lesson.draw(vla, batch, config.draws, draws)
-        metrics = learner.step(learner(loss, lesson.part(part)) for part in parts)
+        metrics = learner.step(learner(loss, lesson.part(p), config.tokens) for p in parts)
         if step % config.log_every == 0 or step == config.steps - 1:
             run.log(step, metrics)
         if (step + 1) % config.save_every == 0:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
-from robostack.learn import processes
+from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson, shift_images
 from robostack.learn.learner import Compute, Learner
 from robostack.learn.run import Run, generator, rng
@@ -110,7 +110,7 @@ def loss(
     with torch.no_grad():
         ref, ref_rejected = pair_errors(reference, *shared)
     preferred, metrics = dpo_loss(error, error_rejected, ref, ref_rejected, config.beta)
-    cloned = vla(demo.batch, demo.noise, demo.time, demo.draws).mean()
+    cloned, _ = bc.loss(vla, demo)
     return preferred + config.anchor * error.mean() + config.rehearsal * cloned, metrics
 
 

@@ -7,8 +7,8 @@ network, weights included, back to back.
 The reference does what public samplers do (LeRobot's and openpi's PyTorch pi0 among them): a vision
 call for every camera, eager attention with an explicit mask, the whole language model over an
 instruction padded to 48 tokens, heads repeated, and the prefix's keys copied before the expert's
-own at every step of every layer. Both use the same weights and must agree to 1e-3. Prints a JSON object as its
-last line; ratio is reference / ours. Times are medians of rounds that take turns.
+own at every step of every layer. Both use the same weights and must agree to 1e-3. The last line is
+a JSON object; ratio is reference / ours. Times are medians of rounds that take turns.
 """
 
 from __future__ import annotations

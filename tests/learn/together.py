@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
+import vlms  # noqa: E402
 from fakes import SPEC, make_episode, tiny_vla  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -15,6 +16,9 @@ from robostack.learn import bc, dpo, processes  # noqa: E402
 from robostack.learn.learner import Learner  # noqa: E402
 from robostack.learn.run import Run  # noqa: E402
 from robostack.learn.spread import Compute  # noqa: E402
+from robostack.policy.expert import ExpertConfig  # noqa: E402
+from robostack.policy.pretrained import PretrainedConfig  # noqa: E402
+from robostack.policy.vla import VLAConfig  # noqa: E402
 from robostack.types import Preference  # noqa: E402
 
 BC = bc.BCConfig(
@@ -87,6 +91,15 @@ def teach_keys(path, compute):
         path.write_text(json.dumps(told))
 
 
+def train_pretrained(folder, compute, kind):
+    """On action tokens, too; the model is beside `folder`."""
+    source = str(folder.parent / "vlm")
+    pretrained = PretrainedConfig(train=kind, rank=4, image_size=vlms.SIDE)
+    policy = VLAConfig(4, source, pretrained=pretrained, expert=ExpertConfig(width=32))
+    config = replace(BC, policy=policy, tokens=0.1, steps=3, compute=compute)
+    return bc.train(config, SPEC, EPISODES.values(), Run(folder, "test", {}))
+
+
 def interrupted(folder, compute):
     """Stops before the fifth update, two after a checkpoint."""
     true, left = Learner.step, iter(range(4))
@@ -112,6 +125,9 @@ def main(out):
     prefer(out / "dpo", PIECES)
     prefer(out / "dpo-shards", SHARDS)
     teach_keys(out / "keys.json", SHARDS)
+    for kind in ("lora", "full"):
+        train_pretrained(out / kind, PIECES, kind)
+        train_pretrained(out / f"{kind}-shards", replace(SHARDS, checkpointing=True), kind)
     for name in ("resumed", "resumed-alone"):
         interrupted(out / name, PIECES)
         interrupted(out / f"{name}-shards", SHARDS)

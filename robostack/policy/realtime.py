@@ -1,0 +1,164 @@
+"""Planning beside acting: a thread computes chunks, the robot takes actions at its own rate."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from robostack.types import Observation, RobotSpec
+
+SLACK = 1e-6  # of a step: clocks and stamps are rounded
+
+
+class Planner(Protocol):
+    """A `ChunkRunner` here, or a `RemotePolicy` somewhere else."""
+
+    def plan(
+        self, observation: Observation, previous: np.ndarray | None, delay: int
+    ) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What happened so far."""
+
+    chunks: int
+    delay: int  # control steps that the next chunk is expected to take
+    latency_ms: float  # median of the recent ones, from an observation's stamp to its chunk
+    latency_p99_ms: float
+    dropped: int  # steps of chunks whose time had passed when they arrived
+    underruns: int  # times that there was no action to take
+
+
+class AsyncRunner:
+    """Offer it observations, take actions from it; neither waits for the policy.
+
+    Row i of a chunk is meant for `stamp + i / control_hz` of its observation, on `clock`. A chunk
+    is asked for once `execute` rows of the last one are due, with what the robot is about to do
+    and a delay that is the largest of the last `memory` ones (2506.07339, algorithm 1). What goes
+    wrong in the thread is raised by the next `take`.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        spec: RobotSpec,
+        execute: int = 1,
+        memory: int = 10,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        if execute < 1:
+            raise ValueError(f"execute: expected 1 or more, got {execute}")
+        self.planner, self.execute, self.clock = planner, execute, clock
+        self.period = 1 / spec.control_hz
+        self._latencies: deque[float] = deque(maxlen=max(1, memory))
+        self._all: deque[float] = deque(maxlen=1000)
+        self._lock = threading.Condition()
+        self._offered: Observation | None = None
+        self._chunk: tuple[float, np.ndarray] | None = None  # stamp of row 0 [s], f32[H, A]
+        self._error: BaseException | None = None
+        self._chunks = self._dropped = self._underruns = 0
+        self._closed = self._busy = False
+        self._thread = threading.Thread(target=self._work, name="planner", daemon=True)
+        self._thread.start()
+
+    def offer(self, observation: Observation) -> None:
+        """The newest observation; it replaces one that no chunk was begun for yet."""
+        with self._lock:
+            self._offered = observation
+            self._lock.notify_all()
+
+    def take(self, now: float) -> np.ndarray | None:
+        """The action f32[A] that is due, or None: hold still, there is none."""
+        with self._lock:
+            if self._error is not None:
+                raise RuntimeError(f"the policy failed: {self._error}") from self._error
+            if self._chunk is not None:
+                row = self._row(self._chunk[0], now)
+                if 0 <= row < len(self._chunk[1]):
+                    return self._chunk[1][row]
+            self._underruns += 1
+            return None
+
+    def _row(self, stamp: float, now: float) -> int:
+        return math.floor((now - stamp) / self.period + SLACK)
+
+    def statistics(self) -> Statistics:
+        with self._lock:
+            latencies = 1e3 * np.array(self._all or [0.0])
+            return Statistics(
+                self._chunks,
+                self._delay(),
+                float(np.median(latencies)),
+                float(np.quantile(latencies, 0.99)),
+                self._dropped,
+                self._underruns,
+            )
+
+    def _delay(self) -> int:
+        return math.ceil(max(self._latencies, default=0.0) / self.period - SLACK)
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until no chunk is being computed and none is due; False after `timeout` [s]."""
+        with self._lock:
+            return self._lock.wait_for(
+                lambda: self._error is not None or not (self._busy or self._due()), timeout
+            )
+
+    def close(self) -> None:
+        """Ends the thread after the chunk that it is at."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+        self._thread.join()
+
+    def _due(self) -> bool:
+        """Whether a chunk is to be begun for what was offered."""
+        if self._offered is None:
+            return False
+        return self._chunk is None or (
+            self._row(self._chunk[0], self._offered.stamp) >= self.execute
+        )
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._closed or self._due())
+                if self._closed:
+                    return
+                observation, self._offered, self._busy = self._offered, None, True
+                previous = self._remainder(observation.stamp)
+                delay = 0 if previous is None else min(self._delay(), len(previous))
+            try:
+                chunk = self.planner.plan(observation, previous, delay)
+                with self._lock:
+                    self._receive(observation.stamp, chunk)
+            except BaseException as error:
+                with self._lock:
+                    self._error = error
+                    self._lock.notify_all()
+                return
+            with self._lock:
+                self._busy = False
+                self._lock.notify_all()
+
+    def _remainder(self, stamp: float) -> np.ndarray | None:
+        """What the robot will do from `stamp` on; None where the old chunk has come to its end."""
+        if self._chunk is None:
+            return None
+        rest = self._chunk[1][max(0, self._row(self._chunk[0], stamp)) :]
+        return rest if len(rest) else None
+
+    def _receive(self, stamp: float, chunk: np.ndarray) -> None:
+        late = self.clock() - stamp
+        self._latencies.append(late)
+        self._all.append(late)
+        self._dropped += min(len(chunk), max(0, self._row(stamp, stamp + late)))
+        self._chunk, self._chunks = (stamp, chunk), self._chunks + 1

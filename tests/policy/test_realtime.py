@@ -1,0 +1,142 @@
+"""Planning beside acting, on a clock that the test turns."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import SPEC, make_episode
+
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.realtime import AsyncRunner
+
+SEEN = make_episode(3).observation(1)
+H = 6
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Slow:
+    """Plans chunks that tell which they are; each takes as long as the test says."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.calls = clock, list(seconds), []
+        self.may_finish = threading.Semaphore(0)
+
+    def plan(self, observation, previous, delay):
+        self.calls.append((observation.stamp, previous, delay))
+        assert self.may_finish.acquire(timeout=10)
+        self.clock.now += self.seconds.pop(0)
+        return np.arange(H)[:, None].repeat(3, 1).astype(np.float32) + 10 * len(self.calls)
+
+
+@pytest.fixture
+def begin():
+    opened = []
+
+    def make(seconds, **options):
+        clock = Clock()
+        planner = Slow(clock, seconds)
+        runner = AsyncRunner(planner, SPEC, clock=clock, **options)  # 10 Hz: steps of 0.1 s
+        opened.append((planner, runner))
+        return clock, planner, runner
+
+    yield make
+    for planner, runner in opened:
+        planner.may_finish.release(10)
+        runner.close()
+
+
+def look(clock, planner, runner):
+    """Offer what is seen now and let its chunk be finished."""
+    runner.offer(replace(SEEN, stamp=clock.now))
+    planner.may_finish.release()
+    assert runner.settle(10)
+
+
+def test_steps_whose_time_has_passed_are_dropped(begin):
+    clock, planner, runner = begin([0.25])
+    assert runner.take(0.0) is None
+    look(clock, planner, runner)
+    assert runner.take(clock.now)[0] == 12  # 0.25 s after the look it is row 2's time
+    stats = runner.statistics()
+    assert (stats.chunks, stats.dropped, stats.underruns, stats.delay) == (1, 2, 1, 3)
+    assert stats.latency_ms == pytest.approx(250)
+
+
+def test_every_row_is_handed_out_in_its_own_time_and_then_there_is_none(begin):
+    clock, planner, runner = begin([0.0])
+    look(clock, planner, runner)
+    assert [runner.take(0.1 * k)[0] for k in range(H)] == [10 + k for k in range(H)]
+    assert runner.take(0.1 * H) is None and runner.statistics().underruns == 1
+
+
+def test_the_planner_is_told_what_will_be_done_and_how_late_it_will_be(begin):
+    clock, planner, runner = begin([0.15, 0.05, 0.05])
+    look(clock, planner, runner)
+    clock.now = 0.3
+    look(clock, planner, runner)
+    stamp, previous, delay = planner.calls[1]
+    assert stamp == 0.3 and delay == 2  # 0.15 s are two steps of 0.1
+    assert previous[:, 0].tolist() == [13, 14, 15]
+    clock.now = 0.45
+    look(clock, planner, runner)
+    assert planner.calls[2][2] == 2  # the largest of the recent ones, not the last
+
+
+def test_a_slow_chunk_is_forgotten_after_a_while(begin):
+    clock, planner, runner = begin([0.35, 0.0, 0.0, 0.0], memory=2)
+    delays = []
+    for _ in range(4):
+        look(clock, planner, runner)
+        delays.append(runner.statistics().delay)
+        clock.now += 0.1
+    assert delays == [4, 4, 0, 0]
+
+
+def test_a_new_chunk_is_begun_only_once_enough_rows_are_due(begin):
+    clock, planner, runner = begin([0.0, 0.0], execute=3)
+    look(clock, planner, runner)
+    clock.now = 0.2
+    runner.offer(replace(SEEN, stamp=clock.now))
+    assert runner.settle(10) and len(planner.calls) == 1
+    clock.now = 0.3
+    look(clock, planner, runner)
+    assert len(planner.calls) == 2
+
+
+def test_the_old_chunk_goes_on_while_the_new_one_is_computed(begin):
+    clock, planner, runner = begin([0.0, 0.0])
+    look(clock, planner, runner)
+    clock.now = 0.1
+    runner.offer(replace(SEEN, stamp=0.1))
+    assert not runner.settle(0.02)  # it is at work
+    assert runner.take(0.1)[0] == 11 and runner.take(0.2)[0] == 12
+    planner.may_finish.release()
+    assert runner.settle(10)
+    assert runner.take(0.2)[0] == 21  # row 1 of the new chunk, begun at 0.1
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_actions_are_taken(begin):
+    clock, planner, runner = begin([])
+    look(clock, planner, runner)  # pop from an empty list
+    with pytest.raises(RuntimeError, match="the policy failed: pop from empty list"):
+        runner.take(0.0)
+
+
+def test_a_real_policy_runs_beside_its_caller(vla):
+    clock = Clock()
+    runner = AsyncRunner(ChunkRunner(vla, 4, rtc="guided"), SPEC, clock=clock)
+    for step in range(5):
+        clock.now = step / SPEC.control_hz
+        runner.offer(replace(SEEN, stamp=clock.now))
+        assert runner.settle(10)
+        action = runner.take(clock.now)
+        assert action.shape == (3,) and np.isfinite(action).all()
+    runner.close()
+    assert runner.statistics().chunks == 5
