@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robostack.device import device
 from robostack.learn import processes
 from robostack.learn.run import Run, trim, write_json
-from robostack.learn.spread import Compute, as_kept, spread, whole
+from robostack.learn.spread import Compute, as_kept, scatter, spread, whole
 
 Schedule = Literal["cosine", "linear", "constant"]
 Loss = Tensor | tuple[Tensor, dict[str, float]]  # of a piece, and what else is worth a line
@@ -115,6 +115,7 @@ class Learner:
                 loss, metrics = loss if isinstance(loss, tuple) else (loss, {})
                 (loss.float() / pieces).backward()
             told.append(metrics | {"loss": float(loss.detach())})
+        scatter(self._pass)
         means = [sum(each[name] for each in told) / pieces for name in told[0]]
         return dict(zip(told[0], processes.mean(means)))
 

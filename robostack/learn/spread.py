@@ -67,10 +67,20 @@ def spread(model: nn.Module, compute: Compute) -> tuple[nn.Module | None, nn.Mod
     hollow = copy.deepcopy(model, empty)
     mesh = init_device_mesh(device().type, (processes.count(),))
     for layer in _layers(model):
-        # gathered until the backward pass: the keys and values that the expert takes go past the
-        # output of a layer, by whose gradient alone FSDP would know when to gather it once more
         fully_shard(layer, mesh=mesh, reshard_after_forward=False)
-    return hollow, fully_shard(passes, mesh=mesh)
+    fully_shard(passes, mesh=mesh, reshard_after_forward=False)
+    # Weights stay gathered until `scatter`. FSDP would drop those of a layer as soon as its output
+    # has been used, or its input has a gradient; but the expert takes keys and values that go past
+    # the output, action tokens run the same layers again, and checkpointing does so once more.
+    passes.set_reshard_after_backward(False)
+    return hollow, passes
+
+
+def scatter(passes: nn.Module) -> None:
+    """After the backward pass: of gathered weights each process keeps its share."""
+    for module in passes.modules():
+        if hasattr(module, "set_reshard_after_backward"):
+            module.reshard()
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
