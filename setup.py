@@ -17,6 +17,9 @@ version = next(
     if line.startswith("__version__")
 )
 
+VLM = ["transformers>=5.20", "peft>=0.17"]  # pretrained backbones
+SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
+
 setup(
     name="robostack",
     version=version,
@@ -42,9 +45,15 @@ setup(
         "robosuite==1.5.2",
         "fast-simplification>=0.1.9",
         "matplotlib>=3.7",
+        "scipy>=1.10",
+        "accelerate>=1.0",
+        "tokenizers>=0.20",
+        "huggingface-hub>=0.30",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6", "build>=1"],
+        "test": ["pytest>=8", "ruff>=0.6", "build>=1", "openpi-client>=0.1.1", *VLM, *SERVE],
+        "vlm": VLM,
+        "serve": SERVE,
         "metaworld": ["metaworld==3.0.0", "packaging"],
         "ros": ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
     },

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robostack.augment import AugmentConfig, augment
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
 from robostack.learn import processes
 from robostack.learn.learner import Compute, Learner, Schedule
 from robostack.learn.run import Run, generator, rng
-from robostack.policy import flow
+from robostack.policy import flow, rtc
 from robostack.policy.fast import FastTokenizer
 from robostack.policy.vla import VLA, VLAConfig, parameter_count
 from robostack.types import Episode, RobotSpec
@@ -38,28 +39,18 @@ class BCConfig:
     clip: float = 1.0  # longest gradient
     average: float = 0.999  # decay of the weight average; 0: none, which saves its memory
     compute: Compute = field(default_factory=Compute)
-    shift: int = 2  # images are moved by up to this many pixels [px]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
+    max_delay: int = 0  # up to so many first actions are given: real-time chunking, mode clamped
     tokens: float = 0.0  # weight of action tokens (FAST) that the backbone predicts alongside
     log_every: int = 20
     save_every: int = 200
 
-
-def shift_images(batch: Batch, pixels: int, random: np.random.Generator) -> Batch:
-    """Move each image by up to `pixels` in x and y, repeating the border (DrQ, 2004.13649).
-
-    A window's two cameras move independently; state and actions stay.
-    """
-    if pixels == 0:
-        return batch
-    images = {}
-    for name, image in batch.images.items():
-        count, height, width, _ = image.shape
-        dy, dx = torch.from_numpy(random.integers(-pixels, pixels + 1, (2, count, 1)))
-        y = (torch.arange(height) + dy).clamp(0, height - 1).to(image.device)
-        x = (torch.arange(width) + dx).clamp(0, width - 1).to(image.device)
-        rows = torch.arange(count, device=image.device)[:, None, None]
-        images[name] = image[rows, y[:, :, None], x[:, None, :]]
-    return Batch(images, batch.state, batch.tasks, batch.chunk, batch.valid)
+    def __post_init__(self) -> None:
+        if self.tokens < 0 or not self.clip > 0 or not 0 <= self.average < 1:
+            raise ValueError(
+                f"expected tokens of 0 or more, clip above 0 and average from 0 to below 1, got "
+                f"{self.tokens}, {self.clip} and {self.average}"
+            )
 
 
 @dataclass
@@ -69,18 +60,25 @@ class Lesson:
     batch: Batch
     draws: int
     noise: Tensor  # f32[B * draws, H, A]
-    time: Tensor  # f32[B * draws]
+    time: Tensor  # f32[B * draws], or f32[B * draws, H] where first actions are given
+    valid: Tensor  # bool[B * draws, H], False at given actions and beyond the end of the episode
 
     @classmethod
-    def draw(cls, vla: VLA, batch: Batch, draws: int, random: torch.Generator) -> Lesson:
-        time = flow.stratified_time(draws, len(batch), random).T.reshape(-1)
-        return cls(batch, draws, vla.noise(len(batch) * draws, random), time)
+    def draw(
+        cls, vla: VLA, batch: Batch, draws: int, random: torch.Generator, max_delay: int = 0
+    ) -> Lesson:
+        time = flow.stratified_time(draws, len(batch), random).T.reshape(-1).to(batch.state.device)
+        noise = vla.noise(len(batch) * draws, random)
+        valid = batch.valid.repeat_interleave(draws, 0)
+        if max_delay:
+            time, valid = rtc.clean_prefix(time, valid, max_delay, random)
+        return cls(batch, draws, noise, time, valid)
 
     def part(self, rows: slice) -> Lesson:
-        """On the policy's device, some of the samples."""
+        """Some of its samples."""
         drawn = slice(rows.start * self.draws, rows.stop * self.draws)
-        batch, time = self.batch.part(rows).to(device()), self.time[drawn].to(device())
-        return Lesson(batch, self.draws, self.noise[drawn], time)
+        drawings = self.noise[drawn], self.time[drawn], self.valid[drawn]
+        return Lesson(self.batch.part(rows), self.draws, *drawings)
 
 
 def loss(vla: VLA, lesson: Lesson, weight: float = 0.0) -> tuple[Tensor, dict[str, float]]:
@@ -92,7 +90,7 @@ def loss(vla: VLA, lesson: Lesson, weight: float = 0.0) -> tuple[Tensor, dict[st
     tokens = None
     if weight:
         tokens = vla.tokenizer.encode(vla.normalize_action(lesson.batch.chunk).cpu().numpy())
-    told = vla(lesson.batch, lesson.noise, lesson.time, lesson.draws, tokens)
+    told = vla(lesson.batch, lesson.noise, lesson.time, lesson.draws, tokens, lesson.valid)
     if tokens is None:
         return told.mean(), {}
     flows, entropy = (each.mean() for each in told)
@@ -154,8 +152,9 @@ def train(
     metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
-        batch = shift_images(data.batch(random.choice(rows, config.batch)), config.shift, random)
-        lesson = Lesson.draw(vla, batch, config.draws, draws)
+        batch = data.batch(random.choice(rows, config.batch)).to(device())
+        batch = augment(batch, config.augment, random)
+        lesson = Lesson.draw(vla, batch, config.draws, draws, config.max_delay)
         metrics = learner.step(learner(loss, lesson.part(p), config.tokens) for p in parts)
         if step % config.log_every == 0 or step == config.steps - 1:
             run.log(step, metrics)

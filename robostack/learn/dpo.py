@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robostack.augment import AugmentConfig, augment
 from robostack.data.chunks import Batch, ChunkData
 from robostack.device import device
 from robostack.learn import bc, processes
-from robostack.learn.bc import Lesson, shift_images
+from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
 from robostack.learn.run import Run, generator, rng
 from robostack.policy.vla import VLA
@@ -44,7 +45,7 @@ class DPOConfig:
     anchor: float = 1.0
     rehearsal: float = 1.0  # cloning on demonstrations alongside
     compute: Compute = field(default_factory=Compute)
-    shift: int = 2  # [px]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     log_every: int = 10
     save_every: int = 200
 
@@ -149,9 +150,10 @@ def train(
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)
         batch, loser, valid = pair_batch(data, chosen[pick], rejected[pick])
-        lesson = Lesson.draw(vla, shift_images(batch, config.shift, random), config.draws, draws)
-        demo = demos.batch(random.choice(demo_rows, config.batch))
-        demo = Lesson.draw(vla, shift_images(demo, config.shift, random), config.draws, draws)
+        batch = augment(batch.to(device()), config.augment, random)
+        lesson = Lesson.draw(vla, batch, config.draws, draws)
+        demo = demos.batch(random.choice(demo_rows, config.batch)).to(device())
+        demo = Lesson.draw(vla, augment(demo, config.augment, random), config.draws, draws)
         metrics = learner.step(
             learner(
                 loss,

@@ -26,12 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robostack.augment import AugmentConfig, augment
 from robostack.data.chunks import ChunkData
 from robostack.data.normalize import Normalizer
 from robostack.data.store import Store
 from robostack.device import device
 from robostack.learn import bc
-from robostack.learn.bc import Lesson, shift_images
+from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
 from robostack.learn.run import Run, generator, rng
 from robostack.policy.vla import VLA
@@ -64,7 +65,7 @@ class RLConfig:
     critic_batch: int = 128
     constant_reward: bool = False  # control: success and potentials are ignored
     compute: Compute = field(default_factory=Compute)
-    shift: int = 2  # [px]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     first_seed: int = 50_000  # of the environment, for rollouts
 
 
@@ -214,7 +215,7 @@ def train(
         for k in run.steps(0, config.updates, f"{label} {iteration + 1}/{config.iterations}"):
             draws = generator(seed, iteration, k)
             pick = random.choice(rows, config.batch, p=weight / weight.sum())
-            batch = shift_images(replay.data.batch(pick), config.shift, random)
+            batch = augment(replay.data.batch(pick).to(device()), config.augment, random)
             lesson = Lesson.draw(vla.train(), batch, config.draws, draws)
             metrics = learner.step(learner(bc.loss, lesson.part(part)) for part in parts)
         run.log(

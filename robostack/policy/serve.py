@@ -13,9 +13,11 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from robostack.device import device
 from robostack.policy.checkpoint import CARD, WEIGHTS
+from robostack.policy.chunking import Realtime
 from robostack.policy.vla import VLA
 
 TOKEN = "ROBOSTACK_TOKEN"  # environment variable, of servers and clients
@@ -30,6 +32,9 @@ class ServeConfig:
     token_file: str = ""  # first line: the token; "": ROBOSTACK_TOKEN, or none
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    rtc: Realtime = "none"  # how `previous` and `delay` of a request are used, see policy/rtc.py
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the expert and a pretrained backbone
+    compile: bool = False  # slow to start, then faster; for a server that stays
     max_message_mb: int = 64
     max_clients: int = 16
     idle_timeout_s: float = 600.0  # a client that says nothing for longer is let go
@@ -92,6 +97,9 @@ def serve(config: ServeConfig, run: Path) -> None:
     token = read_token(config)
     folder = run / "policy" if (run / "policy").is_dir() else run
     vla, name = VLA.load(folder).to(device()), run.resolve().name
+    vla.set_precision(config.precision)
+    if config.compile:
+        vla.compile_expert()
     server = PolicyServer(vla, config, name, fingerprint(folder), token)
     cameras = ", ".join(f"{camera} {h}x{w}" for camera, (h, w) in vla.spec.cameras.items())
 

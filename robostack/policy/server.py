@@ -121,7 +121,8 @@ class PolicyServer:
 
     def _runner(self) -> ChunkRunner:
         config = self.config
-        return ChunkRunner(self.vla, self.vla.config.horizon, config.steps, config.level)
+        horizon = self.vla.config.horizon
+        return ChunkRunner(self.vla, horizon, config.steps, config.level, config.rtc)
 
     def _warm_up(self) -> None:
         spec = self.vla.spec

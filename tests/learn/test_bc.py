@@ -8,7 +8,6 @@ import pytest
 import torch
 from fakes import SPEC, make_episode, tiny_vla
 
-from robostack.data.chunks import Batch
 from robostack.learn import bc
 from robostack.learn.run import Run, finished, generator
 from robostack.policy import flow
@@ -103,35 +102,20 @@ def test_several_draws_are_the_mean_of_flow_losses_that_share_an_encoding(vla, b
     assert torch.allclose(loss, single.mean(0), atol=1e-5)
 
 
-def test_a_shift_of_zero_is_the_identity(batch):
-    assert bc.shift_images(batch, 0, np.random.default_rng(0)) is batch
+def test_actions_that_are_given_are_clean_and_have_no_part_in_the_loss(vla, batch):
+    """Whatever their noise, as it is scaled by a time of 0 and its velocity is not asked for."""
+    lesson = bc.Lesson.draw(vla, batch, 3, generator(5), max_delay=2)
+    given = lesson.time == 0
+    first = given.cumsum(1)[:, -1]
+    assert set(first.tolist()) == {0, 1, 2} and not (given & lesson.valid).any()
+    before, _ = bc.loss(vla, lesson)
+    lesson.noise = lesson.noise + given[:, :, None] * 7
+    assert torch.equal(bc.loss(vla, lesson)[0], before)
+    lesson.noise = lesson.noise + ~given[:, :, None] * 7
+    assert not torch.allclose(bc.loss(vla, lesson)[0], before)
 
 
-def test_a_shift_moves_each_image_as_a_whole_and_repeats_its_border(batch):
-    before = batch.images["top"]
-    after = bc.shift_images(batch, 2, np.random.default_rng(0))
-    padded = torch.nn.functional.pad(
-        before.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="replicate"
-    ).permute(0, 2, 3, 1)
-    moves = set()
-    for i in range(len(batch)):
-        found = [
-            (y, x)
-            for y in range(5)
-            for x in range(5)
-            if torch.equal(padded[i, y : y + 16, x : x + 16], after.images["top"][i].float())
-        ]
-        assert len(found) == 1
-        moves.add(found[0])
-    assert len(moves) > 2
-    assert after.images["top"].dtype == torch.uint8
-    for name in ("state", "chunk", "valid"):
-        assert torch.equal(getattr(after, name), getattr(batch, name))
-
-
-def test_two_cameras_move_independently():
-    image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(8, -1, -1, 3)
-    rest = torch.zeros(8, 3), ["x"] * 8, torch.zeros(8, 4, 3), torch.ones(8, 4).bool()
-    batch = Batch({"a": image, "b": image}, *rest)
-    moved = bc.shift_images(batch, 3, np.random.default_rng(0)).images
-    assert not torch.equal(moved["a"], moved["b"])
+def test_a_part_of_a_lesson_has_the_losses_of_its_own_samples(vla, batch):
+    lesson = bc.Lesson.draw(vla, batch, 3, generator(5), max_delay=2)
+    parts = [bc.loss(vla, lesson.part(slice(k, k + 2)))[0] for k in (0, 2, 4)]
+    assert torch.allclose(torch.stack(parts).mean(), bc.loss(vla, lesson)[0], atol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes import make_episode
 
+from robostack.augment import AugmentConfig
 from robostack.data.chunks import ChunkData
 from robostack.learn import dpo
 from robostack.learn.run import generator
@@ -131,7 +132,7 @@ def test_training_moves_the_policy_and_neither_the_start_nor_the_reference(vla, 
 def test_training_takes_the_errors_of_rejected_and_chosen_apart(vla, new_run):
     """Which a reference that followed the policy would not let happen: the margin would stay 0."""
     run = new_run("long")
-    train(vla, run, replace(CONFIG, steps=40, lr=3e-3, shift=0))
+    train(vla, run, replace(CONFIG, steps=40, lr=3e-3, augment=AugmentConfig(shift=0)))
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert np.mean([row["dpo"] for row in rows[-5:]]) < 0.6
     assert rows[-1]["rejected_drift"] > rows[-1]["chosen_drift"]

@@ -10,6 +10,7 @@ from fakes import SPEC, make_episode, tiny_vla
 from safetensors.torch import load_file
 from torch import nn
 
+from robostack.augment import AugmentConfig
 from robostack.learn import bc
 from robostack.learn.learner import Learner
 from robostack.learn.run import Run, RunError
@@ -157,6 +158,7 @@ def test_weights_that_come_in_half_precision_are_trained_in_full():
         {"compute": Compute(accumulate=2)},
         {"compute": Compute("bfloat16")},
         {"backbone_lr": 1e-4, "weight_decay": 0.1},
+        {"tokens": 0.1, "max_delay": 2, "augment": AugmentConfig(rotate=5, brightness=0.1)},
     ],
     ids=str,
 )

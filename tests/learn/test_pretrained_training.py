@@ -9,6 +9,7 @@ import vlms
 from fakes import LIFT, SPEC, STACK, make_episode
 from safetensors.torch import load_file
 
+from robostack.augment import AugmentConfig
 from robostack.learn import bc
 from robostack.learn.spread import Compute
 from robostack.policy.expert import ExpertConfig
@@ -69,7 +70,9 @@ def test_activations_computed_again_teach_the_same(kind, config, new_run):
 def test_tokens_teach_the_backbone_what_the_flow_alone_does_not(config, new_run):
     """Their loss falls, and is told beside the flow's."""
     run = new_run("a")
-    long = config("lora", tokens=1.0, steps=40, lr=1e-2, log_every=1, shift=0)
+    long = config(
+        "lora", tokens=1.0, steps=40, lr=1e-2, log_every=1, augment=AugmentConfig(shift=0)
+    )
     trained = train(long, run)
     rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["tokens"] < 0.7 * rows[0]["tokens"]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from fakes import make_episode
 
+from robostack.augment import AugmentConfig
 from robostack.learn import rl
 from robostack.policy.chunking import ChunkRunner
 
@@ -54,7 +55,7 @@ def test_the_policy_moves_to_the_better_action_unless_the_reward_is_constant(vla
             yield replace(one_step(0), actions=actions, success=bool(seed % 2), seed=seed)
 
     config = replace(CONFIG, iterations=1, episodes=20, updates=50, batch=16, lr=5e-3, shaping=0.0)
-    config = replace(config, critic_updates=40, shift=0)
+    config = replace(config, critic_updates=40, augment=AugmentConfig(shift=0))
     means = []
     for constant in (False, True):
         chosen = replace(config, constant_reward=constant)
