@@ -41,6 +41,8 @@ class BCConfig:
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     max_delay: int = 0  # up to so many first actions are given: real-time chunking, mode clamped
+    new_robot: bool = False  # the data are of another robot than the policy's: its weights go on,
+    # its normalisation does not
     tokens: float = 0.0  # weight of action tokens (FAST) that the backbone predicts alongside
     log_every: int = 20
     save_every: int = 200
@@ -111,6 +113,22 @@ def fit_tokens(vla: VLA, data: ChunkData, random: np.random.Generator) -> None:
     vla.attach_tokens(FastTokenizer.fit(normal.cpu().numpy()))
 
 
+def policy_of(config: BCConfig, spec: RobotSpec, start: VLA | None) -> VLA:
+    """The policy to train. Raises ValueError for settings under which it could not learn."""
+    if start is None:
+        if config.new_robot:
+            raise ValueError("new_robot=true goes on from a policy: name it with --start")
+        start = VLA(config.policy, spec)
+    elif config.new_robot:
+        start = start.for_robot(spec)
+    if start.config.insulate and not config.tokens:
+        raise ValueError(
+            "policy.insulate=true keeps the expert's gradient from the backbone, so nothing would "
+            "train it: give tokens=0.1, or policy.pretrained.train=frozen without insulate"
+        )
+    return start.to(device())
+
+
 def learner_of(vla: VLA, config: BCConfig) -> Learner:
     return Learner(
         vla.train(),
@@ -137,13 +155,14 @@ def train(
 ) -> VLA:
     """Train, save into `run` and return the averaged policy.
 
-    `start` goes on from a policy and keeps its normalisation; otherwise it begins from scratch.
+    `start` goes on from a policy and keeps its normalisation, unless the data are of a
+    `new_robot`; otherwise it begins from scratch.
     """
     torch.manual_seed(seed)
-    vla = (VLA(config.policy, spec) if start is None else start).to(device())
+    vla = policy_of(config, spec, start)
     data = ChunkData(spec, vla.config.horizon, episodes)
     rows = data.rows()
-    if start is None:
+    if start is None or config.new_robot:
         fit_normalizers(vla, data)
     if config.tokens and vla.tokenizer is None:
         fit_tokens(vla, data, rng(seed))

@@ -119,3 +119,32 @@ def test_a_part_of_a_lesson_has_the_losses_of_its_own_samples(vla, batch):
     lesson = bc.Lesson.draw(vla, batch, 3, generator(5), max_delay=2)
     parts = [bc.loss(vla, lesson.part(slice(k, k + 2)))[0] for k in (0, 2, 4)]
     assert torch.allclose(torch.stack(parts).mean(), bc.loss(vla, lesson)[0], atol=1e-5)
+
+
+def test_a_policy_goes_on_with_another_robots_data_and_its_normalisation(new_run):
+    size = replace(CONFIG.policy, expert=replace(CONFIG.policy.expert, state_dim=6, action_dim=5))
+    first = train(new_run("a"), replace(CONFIG, policy=size))
+    names = ("a", "b", "c", "d")
+    other = replace(
+        SPEC, robot="other", action_names=names, action_low=(-9.0,) * 4, action_high=(9.0,) * 4
+    )
+    rng = np.random.default_rng(0)
+    episodes = [
+        replace(e, spec=other, actions=rng.uniform(3, 7, (len(e), 4)).astype(np.float32))
+        for e in EPISODES
+    ]
+    with pytest.raises(ValueError, match="do not fit together"):
+        bc.train(CONFIG, SPEC, episodes, new_run("b"), start=first)
+    run = new_run("c")
+    moved = bc.train(replace(CONFIG, new_robot=True), other, episodes, run, start=first)
+    assert moved.spec == VLA.load(run.path / "policy").spec == other
+    assert (moved.normalize_action.low > 2.9).all() and (moved.normalize_action.high < 7.1).all()
+    with pytest.raises(ValueError, match="name it with --start"):
+        train(new_run("d"), replace(CONFIG, new_robot=True))
+
+
+def test_an_insulated_backbone_that_nothing_would_train_is_refused(new_run):
+    alone = replace(CONFIG, policy=replace(CONFIG.policy, insulate=True))
+    with pytest.raises(ValueError, match="give tokens=0.1"):
+        train(new_run("a"), alone)
+    assert train(new_run("b"), replace(alone, tokens=0.1)).tokenizer is not None

@@ -1,7 +1,9 @@
 """Pretrained backbones: small random models of the real classes, loaded from folders like any."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import vlms
 from fakes import LIFT, STACK
 from PIL import Image
 
+from robostack.policy import families, pretrained
 from robostack.policy.checkpoint import CheckpointError
 from robostack.policy.families import fit_square
 from robostack.policy.pretrained import PretrainedBackbone, PretrainedConfig
@@ -259,3 +262,28 @@ def test_a_model_of_an_unknown_kind_lists_the_known_ones(tmp_path):
 def test_an_image_size_that_does_not_fit_is_refused(folders, family, side):
     with pytest.raises(ValueError, match=f"pretrained.image_size={side}"):
         backbone(folders[family], image_size=side)
+
+
+def test_the_family_that_the_documentation_adds_works(images, tmp_path, monkeypatch):
+    """docs/backbones.md, its last example, on a real Llava."""
+    page = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text()
+    example = next(b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "Llava" in b)
+    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))
+    monkeypatch.setattr(pretrained, "FAMILIES", families.FAMILIES)
+    exec(compile(example, "docs/backbones.md", "exec"), {})
+    tokens = vlms.tokenizer("smolvlm")
+    config = transformers.LlavaConfig(
+        text_config=dict(vlms.TEXT, model_type="llama", vocab_size=len(tokens)),
+        vision_config=dict(
+            vlms.SIGLIP, model_type="clip_vision_model", image_size=vlms.SIDE, patch_size=16
+        ),
+        image_token_id=tokens.convert_tokens_to_ids("<image>"),
+    )
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    tokens.save_pretrained(tmp_path)
+    b = backbone(tmp_path)
+    with torch.no_grad():
+        prefix = b(images, [LIFT, STACK])
+    for i, task in enumerate([LIFT, STACK]):
+        for (k, _), keys in zip(own_cache(b, images, i, task), prefix.keys):
+            assert (keys[i, :, : k.shape[2]] - k[0]).abs().max() < 1e-5
