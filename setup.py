@@ -17,7 +17,7 @@ version = next(
     if line.startswith("__version__")
 )
 
-VLM = ["transformers>=5.20", "peft>=0.17"]  # pretrained backbones
+VLM = ["transformers>=5.23", "peft>=0.17"]  # pretrained backbones
 SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
 
 setup(
@@ -31,7 +31,7 @@ setup(
     packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim"),
     package_dir={"robostack.sim": "sim"},
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.7",
         "numpy>=1.26,<2",
         "zarr>=3.0,<4",
         "safetensors>=0.4",

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = [  # a module may import those of its own line, of lines above, and nothing below
     ["types"],
     ["protocols"],
-    ["config", "data", "device", "vision", "rollout", "pool", "evaluate", "testing"],
+    ["config", "data", "device", "vision", "augment", "rollout", "pool", "evaluate", "testing"],
     ["policy", "rewards"],
     ["prefer"],
     ["learn", "score"],

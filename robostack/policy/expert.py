@@ -156,6 +156,8 @@ class ActionExpert(nn.Module):
     Raises ValueError, naming the field, for a size that does not fit the backbone or the robot.
     """
 
+    _no_split_modules = ["ExpertBlock"]  # what sharding over devices may not cut through
+
     def __init__(
         self,
         config: ExpertConfig,

@@ -179,7 +179,7 @@ class PretrainedBackbone(nn.Module):
         if self.settings.train == "frozen":
             raise ValueError("checkpointing: a frozen backbone keeps no activations anyway")
         self._checkpointing = True
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
         for layer in self.decoder[0].layers:  # a Tap may be written twice, see there
             layer._can_checkpoint_with_cache = True
 
