@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
         version = _version(package)
         remedy = "pip install -c constraints.txt -e ."
         findings.append(Finding(package, version is not None, version or "not installed", remedy))
-    findings += [_device(), *_rendering(), _metaworld(), _rclpy(), _disk()]
+    findings += [_device(), *_rendering(), *_extras(), _rclpy(), _disk()]
     return findings
 
 
@@ -86,10 +86,16 @@ def _rendering() -> list[Finding]:
     return findings
 
 
-def _metaworld() -> Finding:
-    version = _version("metaworld")
-    remedy = "pip install -c constraints.txt 'robostack[metaworld]'"
-    return Finding("metaworld", version is not None, version or "not installed", remedy, False)
+def _extras() -> list[Finding]:
+    """What the main job runs without: Meta-World, pretrained backbones, the policy server."""
+    found = []
+    for package, extra in (("metaworld",) * 2, ("transformers", "vlm"), ("websockets", "serve")):
+        version = _version(package)
+        remedy = f"pip install -c constraints.txt 'robostack[{extra}]'"
+        found.append(
+            Finding(package, version is not None, version or "not installed", remedy, False)
+        )
+    return found
 
 
 def _rclpy() -> Finding:
