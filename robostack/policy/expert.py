@@ -28,6 +28,8 @@ class ExpertConfig:
     mlp: int = 0  # hidden width of the gated feed-forward layers; 0: 8/3 of the width
     time: Literal["additive", "adaptive"] = "additive"  # mixed into the actions (pi0), or scaling
     # and gating every layer (pi0.5, DiT)
+    position: Literal["learned", "rotary"] = "learned"  # of an action in its chunk: an embedding of
+    # its own, or rotated queries and keys (pi0, NORA-1.5), which any horizon fits
     state_dim: int = 0  # states are padded to this, so that weights fit other robots; 0: its own
     action_dim: int = 0  # likewise actions
 
@@ -104,7 +106,7 @@ class ExpertBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        turn: tuple[Tensor, Tensor],
+        turn: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor],
         mask: Tensor | None,
         tail: slice | None,
@@ -128,15 +130,16 @@ class ExpertBlock(nn.Module):
     def _attend(
         self,
         x: Tensor,
-        turn: tuple[Tensor, Tensor],
+        turn: tuple[Tensor, Tensor] | None,
         past: tuple[Tensor, Tensor],
         mask: Tensor | None,
         tail: slice | None,
     ) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, -1, self.head_dim).transpose(1, 2)
-        turned, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
-        q, k = rotate(turned, *turn).split((self.heads, self.kv_heads), dim=1)
+        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
+        qk = qk if turn is None else rotate(qk, *turn)
+        q, k = qk.split((self.heads, self.kv_heads), dim=1)
         keys, values = past
         if tail is None:
             keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
@@ -188,9 +191,13 @@ class ActionExpert(nn.Module):
         )
         self.norm = nn.RMSNorm(width)
         self.action_out = nn.Linear(width, self.action_dim)
-        cos, sin = rotary(1 + horizon, head_dim)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.tokens, self.position = 1 + horizon, None
+        if config.position == "learned":
+            self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
+        else:
+            cos, sin = rotary(self.tokens, head_dim)
+            self.register_buffer("cos", cos, persistent=False)
+            self.register_buffer("sin", sin, persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -199,7 +206,7 @@ class ActionExpert(nn.Module):
 
     def memory(self, prefix: Prefix) -> Memory:
         """Room to ask for many velocities under one prefix, without gradients."""
-        return Memory(prefix, len(self.cos), self.dtype)
+        return Memory(prefix, self.tokens, self.dtype)
 
     def forward(self, past: Prefix | Memory, state: Tensor, x: Tensor, time: Tensor) -> Tensor:
         """state f32[B, S] and x f32[B, H, A] normalised, time f32[B] or f32[B, H] -> f32[B, H, A].
@@ -209,11 +216,11 @@ class ActionExpert(nn.Module):
         """
         dims = x.shape[-1]
         tokens, condition = self._tokens(_widen(state, self.state_dim), x, time)
+        if self.position is None:
+            turn = self.cos.to(self.dtype), self.sin.to(self.dtype)
+        else:
+            tokens, turn = tokens + self.position, None
         tokens = tokens.to(self.dtype)
-        turn = (
-            self.cos[: tokens.shape[1]].to(self.dtype),
-            self.sin[: tokens.shape[1]].to(self.dtype),
-        )
         if isinstance(past, Memory):
             mask, tail = past.mask, past.tail
         else:

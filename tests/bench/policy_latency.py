@@ -55,7 +55,7 @@ SIZES = {
                   num_attention_heads=8, num_key_value_heads=1, head_dim=32),
         vision=dict(SIGLIP, hidden_size=192, intermediate_size=768, num_hidden_layers=6,
                     num_attention_heads=3, image_size=224, patch_size=14),
-        expert=ExpertConfig(width=128, heads=8, mlp=512),
+        expert=ExpertConfig(width=128, heads=8, mlp=512, position="rotary"),
         image_size=224,
     ),
     "smolvla": dict(
@@ -64,7 +64,7 @@ SIZES = {
                   num_attention_heads=15, num_key_value_heads=5, head_dim=64),
         vision=dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
                     num_attention_heads=12, image_size=512, patch_size=16),
-        expert=ExpertConfig(width=720, heads=15, mlp=2048),
+        expert=ExpertConfig(width=720, heads=15, mlp=2048, position="rotary"),
         image_size=512,
     ),
     "pi0": dict(
@@ -73,7 +73,7 @@ SIZES = {
                   num_attention_heads=8, num_key_value_heads=1, head_dim=256),
         vision=dict(SIGLIP, hidden_size=1152, intermediate_size=4304, num_hidden_layers=27,
                     num_attention_heads=16, image_size=224, patch_size=14),
-        expert=ExpertConfig(width=1024, heads=8, mlp=4096),
+        expert=ExpertConfig(width=1024, heads=8, mlp=4096, position="rotary"),
         image_size=224,
         gpu=True,
     ),

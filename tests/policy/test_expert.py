@@ -8,7 +8,12 @@ from robostack.policy.backbone import Prefix
 from robostack.policy.expert import ActionExpert, ExpertConfig, rotary, rotate, time_embedding
 
 LAYERS, KV, HEAD, SEEN, H = 2, 2, 8, 5, 6
-KINDS = [ExpertConfig(width=32, heads=4, time=kind) for kind in ("additive", "adaptive")]
+KINDS = [
+    ExpertConfig(width=32, heads=4, time=time, position=position)
+    for time in ("additive", "adaptive")
+    for position in ("learned", "rotary")
+]
+ROTARY = KINDS[3]  # of adaptive time
 
 
 def make(config=KINDS[0], state=3, action=2, horizon=H):
@@ -94,7 +99,7 @@ def test_grouped_queries_are_attention_with_repeated_keys(config):
     """Against attention as it is usually written, with every query head given its own copy."""
     expert, (prefix, _, _, _) = make(config), inputs()
     block, x = expert.blocks[0], torch.randn(2, H, 32)
-    turn = expert.cos[:H], expert.sin[:H]
+    turn = tuple(z[:H] for z in rotary(1 + H, HEAD))
     q, k, v = block.qkv(x).unflatten(-1, (-1, HEAD)).transpose(1, 2).split((4, KV, KV), dim=1)
     k = torch.cat([prefix.keys[0], rotate(k, *turn)], 2).repeat_interleave(2, 1)
     v = torch.cat([prefix.values[0], v], 2).repeat_interleave(2, 1)
@@ -125,7 +130,7 @@ def test_times_are_told_apart_and_named_alike_in_any_shape():
     assert torch.equal(time_embedding(time.reshape(10, 5), 32), code.reshape(10, 5, 32))
 
 
-@pytest.mark.parametrize("config", [KINDS[1]])
+@pytest.mark.parametrize("config", [ROTARY])
 def test_adaptive_layers_begin_as_the_identity(config):
     expert = ActionExpert(config, 3, 2, H, LAYERS, KV, HEAD)
     prefix, state, x, time = inputs()
@@ -146,6 +151,14 @@ def test_room_for_other_robots_changes_nothing_for_this_one():
         expert.action_in.weight[:, 2:] += 9
         expert.action_out.weight[2:] += 9
     assert torch.equal(expert(prefix, state, x, time), before)
+
+
+@pytest.mark.parametrize("config", KINDS)
+def test_actions_are_told_apart_by_their_place_in_the_chunk(config):
+    expert, (prefix, state, x, time) = make(config), inputs()
+    swapped = x.flip(1)
+    apart = expert(prefix, state, swapped, time).flip(1) - expert(prefix, state, x, time)
+    assert apart.abs().amax() > 1e-4
 
 
 def test_sizes_that_do_not_fit_are_refused_by_name():
