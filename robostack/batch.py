@@ -24,8 +24,7 @@ from robostack.board import Board
 from robostack.config import to_dict
 from robostack.learn.run import Run, RunError, finished
 from robostack.ledger import CONTROL, Cell, Ledger, earlier
-from robostack.policy.checkpoint import CheckpointError
-from robostack.policy.serve import fingerprint
+from robostack.policy.checkpoint import CheckpointError, fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.results import Gallery

@@ -17,7 +17,7 @@ from robostack.batch import Batch, BatchConfig, contestant, contestants, passed
 from robostack.cli import FAILED, OK, main
 from robostack.learn.run import RunError, finished
 from robostack.ledger import read_rows
-from robostack.policy.serve import fingerprint
+from robostack.policy.checkpoint import fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.sim import arena

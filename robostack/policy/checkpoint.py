@@ -13,6 +13,7 @@ it does not know, which a writer may therefore only add where ignoring them does
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
@@ -113,6 +114,16 @@ def load_weights(policy: nn.Module, folder: Path, given: set[str]) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(weights[name])
+
+
+def fingerprint(folder: Path) -> str:
+    """Of a saved policy: changes with its weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in (CARD, WEIGHTS):
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:

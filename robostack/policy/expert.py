@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,14 @@ def attention_mask(prefix: Prefix, tokens: int) -> Tensor | None:
     return torch.cat([prefix.mask, own], dim=1)[:, None, None]
 
 
+class Look(NamedTuple):
+    """How the layers look at keys: the same for all of them in one pass."""
+
+    turn: tuple[Tensor, Tensor] | None  # rotation of queries and own keys, see `rotary`
+    mask: Tensor | None  # see `attention_mask`
+    tail: slice | None  # where own keys go in a Memory; None: behind the prefix's, in new tensors
+
+
 class ExpertBlock(nn.Module):
     """A pre-norm layer with grouped-query attention and a gated feed-forward (SwiGLU)."""
 
@@ -104,51 +112,38 @@ class ExpertBlock(nn.Module):
             nn.init.zeros_(self.modulate.bias)
 
     def forward(
-        self,
-        x: Tensor,
-        turn: tuple[Tensor, Tensor] | None,
-        past: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        tail: slice | None,
-        condition: Tensor | None,
+        self, x: Tensor, past: tuple[Tensor, Tensor], look: Look, condition: Tensor | None
     ) -> Tensor:
-        """x f[B, N, width]. `past` are the keys and values of this layer: the prefix's alone, or,
-        where `tail` is given, a Memory's, whose tail is overwritten. `condition` f[B, N, width] is
-        the time's code of adaptive normalisation."""
+        """x f[B, N, width]. `past` are the keys and values of this layer: the prefix's alone, or a
+        Memory's, whose tail is overwritten. `condition` f[B, N, width] is the time's code of
+        adaptive normalisation."""
         if self.modulate is None:
-            x = x + self._attend(self.norm1(x), turn, past, mask, tail)
+            x = x + self._attend(self.norm1(x), past, look)
             return x + self._feed(self.norm2(x))
         scale1, shift1, gate1, scale2, shift2, gate2 = self.modulate(condition).chunk(6, dim=-1)
         seen = self.norm1(x) * (1 + scale1) + shift1
-        x = x + gate1 * self._attend(seen, turn, past, mask, tail)
+        x = x + gate1 * self._attend(seen, past, look)
         return x + gate2 * self._feed(self.norm2(x) * (1 + scale2) + shift2)
 
     def _feed(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
 
-    def _attend(
-        self,
-        x: Tensor,
-        turn: tuple[Tensor, Tensor] | None,
-        past: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        tail: slice | None,
-    ) -> Tensor:
+    def _attend(self, x: Tensor, past: tuple[Tensor, Tensor], look: Look) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, -1, self.head_dim).transpose(1, 2)
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
-        qk = qk if turn is None else rotate(qk, *turn)
+        qk = qk if look.turn is None else rotate(qk, *look.turn)
         q, k = qk.split((self.heads, self.kv_heads), dim=1)
         keys, values = past
-        if tail is None:
+        if look.tail is None:
             keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         else:
-            keys[:, :, tail], values[:, :, tail] = k, v
+            keys[:, :, look.tail], values[:, :, look.tail] = k, v
         # the query heads of a group share their keys, and all tokens may see all keys, so the
         # heads of a group can stand in a row as further queries: nothing is repeated or copied
         grouped = q.reshape(batch, self.kv_heads, -1, self.head_dim)
-        attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look.mask)
         attended = attended.reshape(batch, -1, tokens, self.head_dim)
         return self.out(attended.transpose(1, 2).reshape(batch, tokens, -1))
 
@@ -222,12 +217,12 @@ class ActionExpert(nn.Module):
             tokens, turn = tokens + self.position, None
         tokens = tokens.to(self.dtype)
         if isinstance(past, Memory):
-            mask, tail = past.mask, past.tail
+            look = Look(turn, past.mask, past.tail)
         else:
-            mask, tail = attention_mask(past, tokens.shape[1]), None
+            look = Look(turn, attention_mask(past, tokens.shape[1]), None)
         for block, keys, values in zip(self.blocks, past.keys, past.values, strict=True):
             layer = keys.to(self.dtype), values.to(self.dtype)
-            tokens = block(tokens, turn, layer, mask, tail, condition)
+            tokens = block(tokens, layer, look, condition)
         return self.action_out(self.norm(tokens[:, 1:].float()))[..., :dims]
 
     def _tokens(self, state: Tensor, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:

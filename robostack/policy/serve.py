@@ -7,7 +7,6 @@ does (clients understand wss://), as token and pictures travel as they are.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import ipaddress
 import os
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from robostack.device import device
-from robostack.policy.checkpoint import CARD, WEIGHTS
+from robostack.policy.checkpoint import fingerprint
 from robostack.policy.chunking import Realtime
 from robostack.policy.vla import VLA
 
@@ -78,16 +77,6 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def fingerprint(folder: Path) -> str:
-    """Of a saved policy: changes with its weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in (CARD, WEIGHTS):
-        with (folder / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def serve(config: ServeConfig, run: Path) -> None:

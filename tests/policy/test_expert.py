@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from robostack.policy.backbone import Prefix
-from robostack.policy.expert import ActionExpert, ExpertConfig, rotary, rotate, time_embedding
+from robostack.policy.expert import ActionExpert, ExpertConfig, Look, rotary, rotate, time_embedding
 
 LAYERS, KV, HEAD, SEEN, H = 2, 2, 8, 5, 6
 KINDS = [
@@ -106,7 +106,7 @@ def test_grouped_queries_are_attention_with_repeated_keys(config):
     mask = torch.cat([prefix.mask, torch.ones(2, H, dtype=torch.bool)], 1)[:, None, None]
     wanted = F.scaled_dot_product_attention(rotate(q, *turn), k, v, attn_mask=mask)
     wanted = block.out(wanted.transpose(1, 2).flatten(2))
-    found = block._attend(x, turn, (prefix.keys[0], prefix.values[0]), mask, None)
+    found = block._attend(x, (prefix.keys[0], prefix.values[0]), Look(turn, mask, None))
     assert torch.allclose(found, wanted, atol=1e-5)
 
 

@@ -20,9 +20,10 @@ from websockets.sync.server import serve as foreign_server
 
 from robostack import cli
 from robostack.policy import wire
+from robostack.policy.checkpoint import fingerprint
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.client import RemoteError, RemotePolicy
-from robostack.policy.serve import ServeConfig, fingerprint, is_local, read_token
+from robostack.policy.serve import ServeConfig, is_local, read_token
 from robostack.rollout import rollout
 from robostack.testing import check_policy
 from robostack.types import SpecMismatch
