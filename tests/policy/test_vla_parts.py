@@ -1,6 +1,7 @@
 """Action tokens, insulation, stochastic steps, other robots, pretrained checkpoints."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import vlms
 from fakes import SPEC, tiny_size
 
 from robostack.policy.backbone import SmallConfig
-from robostack.policy.checkpoint import CARD, CheckpointError
+from robostack.policy.checkpoint import CARD, CheckpointError, explain
 from robostack.policy.expert import ExpertConfig
 from robostack.policy.fast import FastTokenizer
 from robostack.policy.pretrained import PretrainedConfig
@@ -256,3 +257,44 @@ def test_a_name_that_is_neither_a_folder_nor_on_the_hub_is_explained(tmp_path):
 
 def test_the_smallest_sizes_are_what_the_defaults_say():
     assert VLAConfig().small == SmallConfig() and VLAConfig().backbone == "small"
+
+
+def test_what_is_pushed_to_the_hub_is_a_policy_that_can_be_loaded(
+    vla, batch, noise, tmp_path, monkeypatch
+):
+    class Hub:  # the part of the outside world that is not here
+        def __init__(self, token):
+            assert token == "t"
+
+        def create_repo(self, name, private, exist_ok):
+            assert private and exist_ok
+            return f"https://hub/{name}"
+
+        def upload_folder(self, repo_id, folder_path):
+            shutil.copytree(folder_path, tmp_path / repo_id)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert vla.push_to_hub("lab/lift", token="t") == "https://hub/lab/lift"
+    there = VLA.from_pretrained(tmp_path / "lab" / "lift")
+    assert torch.equal(there.sample(batch, noise), vla.sample(batch, noise))
+    assert 'VLA.from_pretrained("lab/lift")' in (tmp_path / "lab/lift/README.md").read_text()
+
+
+def test_what_the_hub_refuses_is_said_in_one_line(vla):
+    class GatedRepoError(Exception):
+        pass
+
+    assert "accept its terms" in explain(GatedRepoError("401 ..."))
+    wrapped = OSError("cannot load")
+    wrapped.__cause__ = GatedRepoError("403 ...")
+    assert "accept its terms" in explain(wrapped)
+    assert explain(OSError("disk\nfull")) == "disk"
+
+
+def test_half_precision_stays_near_full_precision_for_any_backbone(vla, batch, noise, folder):
+    for policy in (vla, large(folder)):
+        full = policy.sample(batch, noise)
+        policy.set_precision("bfloat16")
+        with torch.no_grad():
+            half = policy.sample(batch, noise)
+        assert half.dtype == torch.float32 and 0 < (half - full).abs().max() < 0.2
