@@ -47,6 +47,11 @@ class RunnerConfig:
                 "runner: expected execute and steps of 1 or more and a level of 0 or more, got "
                 f"{self.execute}, {self.steps} and {self.level}"
             )
+        if self.delay < 0 or (self.rtc != "none" and self.delay == 0):
+            raise ValueError(
+                f"runner: delay={self.delay} with rtc={self.rtc}: expected a delay of 0 or more, "
+                "and of 1 or more for rtc to have an effect"
+            )
 
 
 @dataclass(frozen=True)

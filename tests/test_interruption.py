@@ -14,7 +14,12 @@ from robostack.cli import OK, STOPPED
 TINY = """
 env: {cameras: {agentview: 32}}
 demos: {seeds: 3}
-bc: {steps: 12, batch: 4, draws: 2, save_every: 4, policy: {width: 32, layers: 1, heads: 2}}
+bc:
+  steps: 12
+  batch: 4
+  draws: 2
+  save_every: 4
+  policy: {small: {width: 32, layers: 1, heads: 2}}
 tries: {by: branch, seeds: 1, branch: {tries: 2, points: 2, span: 4, every: 4}}
 reward: {steps: 3}
 dpo: {steps: 2, batch: 2, draws: 2}

@@ -62,7 +62,7 @@ class ChunkRunner:
                 f"delay={delay}: expected 0 to {min(execute, horizon - execute)}, so that the old "
                 f"chunk of {horizon} lasts until the new one is there (execute={execute})"
             )
-        _require_mode(rtc, level)
+        _require_mode(rtc, level, beta)
         if candidates < 1 or (candidates > 1) != (score is not None):
             raise ValueError(f"candidates={candidates}: expected 1, or more and a score")
         self.vla, self.execute, self.steps, self.level = vla.eval(), execute, steps, level
@@ -90,9 +90,11 @@ class ChunkRunner:
         """A whole chunk f32[H, A] for an observation.
 
         `previous` f32[M, A] is what the robot will execute from this observation on if nothing new
-        comes, of which the first `delay` rows cannot be changed any more. Without real-time
-        chunking (rtc="none") neither has an effect.
+        comes, of which the first `delay` rows cannot be changed any more. It is clipped to the
+        spec's bounds, as the chunk is. Without real-time chunking (rtc="none") neither has an
+        effect.
         """
+        previous = None if previous is None else self._checked(previous)
         start, guide = self._realtime(previous, delay)
         chunks = self._sample(observation, self.candidates, start, guide)
         if self.rtc == "clamped" and previous is not None:
@@ -109,6 +111,16 @@ class ChunkRunner:
         """`count` chunks f32[N, H, A] for one observation, which is encoded once."""
         return self._sample(observation, count)
 
+    def _checked(self, previous: np.ndarray) -> np.ndarray:
+        spec = self.vla.spec
+        if previous.ndim != 2 or previous.shape[1] != spec.action_dim:
+            raise ValueError(
+                f"previous: expected f32[M, {spec.action_dim}], got {list(previous.shape)}"
+            )
+        if not np.isfinite(previous).all():
+            raise ValueError("previous: the actions are not finite")
+        return spec.clip(previous)
+
     def _realtime(
         self, previous: np.ndarray | None, delay: int
     ) -> tuple[Tensor | None, Guide | None]:
@@ -118,17 +130,13 @@ class ChunkRunner:
                 raise ValueError(f"delay={delay} needs the previous actions")
             return None, None
         horizon = self.vla.config.horizon
-        if previous.ndim != 2 or previous.shape[1] != self.vla.spec.action_dim:
-            raise ValueError(
-                f"previous: expected f32[M, {self.vla.spec.action_dim}], got {list(previous.shape)}"
-            )
         overlap = min(len(previous), horizon)
         if not 0 <= delay <= overlap:
             raise ValueError(f"delay={delay}: expected 0 to {overlap}, the previous actions")
         if self.rtc == "none" or overlap == 0:
             return None, None
         device = self.vla.normalize_action.low.device
-        raw = torch.from_numpy(np.ascontiguousarray(previous[:overlap], np.float32)).to(device)
+        raw = torch.from_numpy(previous[:overlap]).to(device)
         target = torch.zeros(horizon, raw.shape[1], device=device)
         target[:overlap] = self.vla.normalize_action(raw)
         if self.rtc == "clamped":
@@ -159,7 +167,8 @@ class ChunkRunner:
         return vla.spec.clip(chunks.cpu().numpy())
 
 
-def _require_mode(mode: str, level: float) -> None:
+def _require_mode(mode: str, level: float, beta: float) -> None:
+    rtc.require_beta(beta)
     if mode not in rtc.MODES:
         raise ValueError(f"rtc: expected one of {', '.join(rtc.MODES)}, got {mode!r}")
     if mode != "none" and level > 0:

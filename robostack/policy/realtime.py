@@ -15,6 +15,7 @@ import numpy as np
 from robostack.types import Observation, RobotSpec
 
 SLACK = 1e-6  # of a step: clocks and stamps are rounded
+STALE = 60.0  # [s] no robot acts on what it saw so long ago: the stamp is of another clock
 
 
 class Planner(Protocol):
@@ -40,7 +41,8 @@ class Statistics:
 class AsyncRunner:
     """Offer it observations, take actions from it; neither waits for the policy.
 
-    Row i of a chunk is meant for `stamp + i / control_hz` of its observation, on `clock`. A chunk
+    Row i of a chunk is meant for `stamp + i / control_hz` of its observation. Stamps, the `now` of
+    `take` and `clock` must be times of one clock; an environment's own often begins at 0. A chunk
     is asked for once `execute` rows of the last one are due, with what the robot is about to do
     and a delay that is the largest of the last `memory` ones (2506.07339, algorithm 1). What goes
     wrong in the thread is raised by the next `take`.
@@ -57,6 +59,7 @@ class AsyncRunner:
         if execute < 1:
             raise ValueError(f"execute: expected 1 or more, got {execute}")
         self.planner, self.execute, self.clock = planner, execute, clock
+        self.dims = spec.action_dim
         self.period = 1 / spec.control_hz
         self._latencies: deque[float] = deque(maxlen=max(1, memory))
         self._all: deque[float] = deque(maxlen=1000)
@@ -70,7 +73,16 @@ class AsyncRunner:
         self._thread.start()
 
     def offer(self, observation: Observation) -> None:
-        """The newest observation; it replaces one that no chunk was begun for yet."""
+        """The newest observation; it replaces one that no chunk was begun for yet.
+
+        Raises ValueError for a stamp that cannot be of `clock`.
+        """
+        age = self.clock() - observation.stamp
+        if not -self.period <= age <= STALE:
+            raise ValueError(
+                f"observation: its stamp is {age:.6g} s behind the clock, expected 0 to {STALE:g}; "
+                "are they of the same clock?"
+            )
         with self._lock:
             self._offered = observation
             self._lock.notify_all()
@@ -83,7 +95,7 @@ class AsyncRunner:
             if self._chunk is not None:
                 row = self._row(self._chunk[0], now)
                 if 0 <= row < len(self._chunk[1]):
-                    return self._chunk[1][row]
+                    return self._chunk[1][row].copy()
             self._underruns += 1
             return None
 
@@ -157,7 +169,12 @@ class AsyncRunner:
         return rest if len(rest) else None
 
     def _receive(self, stamp: float, chunk: np.ndarray) -> None:
-        late = self.clock() - stamp
+        if chunk.ndim != 2 or chunk.shape[1] != self.dims or not np.isfinite(chunk).all():
+            raise ValueError(
+                f"expected finite actions f32[H, {self.dims}] of the planner, got "
+                f"{chunk.dtype}{list(chunk.shape)}"
+            )
+        late = max(0.0, self.clock() - stamp)
         self._latencies.append(late)
         self._all.append(late)
         self._dropped += min(len(chunk), max(0, self._row(stamp, stamp + late)))

@@ -53,6 +53,12 @@ def gain(time: Tensor, beta: float) -> Tensor:
     return ((time.square() + (1 - time).square()) / product.clamp(min=1e-9)).clamp(max=beta)
 
 
+def require_beta(beta: float) -> None:
+    """Raise ValueError for a bound on the guidance that is none."""
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta: expected a finite number of 0 or more, got {beta}")
+
+
 class Guided:
     """A velocity field steered towards a target chunk (2506.07339, eq. 2 to 4).
 
@@ -61,10 +67,12 @@ class Guided:
         v' = v - gain(tau) (da / dx)^T W (Y - a).
 
     The paper's velocity points from noise to data, ours from data to noise: hence the minus.
-    `needs_grad` tells the sampler that the field must be differentiable.
+    `needs_grad` tells the sampler that the field must be differentiable. Callers may be under
+    torch.no_grad; under torch.inference_mode the true gradient cannot be had, a RuntimeError.
     """
 
     def __init__(self, target: Tensor, weights: Tensor, beta: float, jacobian: Jacobian):
+        require_beta(beta)
         self.target, self.weights, self.beta = target, weights[:, None], beta
         self.jacobian, self.needs_grad = jacobian, jacobian == "true"
 
@@ -73,11 +81,11 @@ class Guided:
 
     def _correct(self, x: Tensor, time: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The clean estimate, and how far it is from the target, weighted."""
-        clean = x - time.reshape(-1, 1, 1) * v
+        clean = x - _along(time) * v
         return clean, self.weights * (self.target - clean)
 
     def _strength(self, time: Tensor) -> Tensor:
-        return gain(time, self.beta).reshape(-1, 1, 1)
+        return _along(gain(time, self.beta))
 
     def _identity(self, velocity: Velocity) -> Velocity:
         def steered(x: Tensor, time: Tensor) -> Tensor:
@@ -88,6 +96,11 @@ class Guided:
 
     def _true(self, velocity: Velocity) -> Velocity:
         def steered(x: Tensor, time: Tensor) -> Tensor:
+            if torch.is_inference_mode_enabled():
+                raise RuntimeError(
+                    "guidance differentiates the policy, which torch.inference_mode forbids: "
+                    "sample under torch.no_grad, or with rtc=identity"
+                )
             with torch.enable_grad():
                 x = x.detach().requires_grad_(True)  # before the network sees it
                 v = velocity(x, time)
@@ -98,6 +111,11 @@ class Guided:
         return steered
 
 
+def _along(time: Tensor) -> Tensor:
+    """Times f32[B] or f32[B, H] for use with chunks: f32[B, 1 or H, 1]."""
+    return time.reshape(len(time), -1, 1)
+
+
 class Clamped:
     """A velocity field under which the first `delay` steps are clean and stay where they are."""
 
@@ -106,7 +124,7 @@ class Clamped:
 
     def __call__(self, velocity: Velocity) -> Velocity:
         def still(x: Tensor, time: Tensor) -> Tensor:
-            each = time[:, None].repeat(1, x.shape[1])
+            each = _along(time)[..., 0].expand(x.shape[:2]).clone()
             each[:, : self.delay] = 0
             v = velocity(x, each).clone()
             v[:, : self.delay] = 0

@@ -129,6 +129,39 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_actions_are_taken(begin):
         runner.take(0.0)
 
 
+@pytest.mark.parametrize("stamp", [0.3, 1e4])
+def test_stamps_of_another_clock_are_refused_instead_of_holding_for_ever(begin, stamp):
+    clock, _, runner = begin([])
+    clock.now = 5000.0
+    with pytest.raises(ValueError, match="are they of the same clock"):
+        runner.offer(replace(SEEN, stamp=stamp))
+
+
+class Broken:
+    def __init__(self, chunk):
+        self.chunk = chunk
+
+    def plan(self, observation, previous, delay):
+        return self.chunk
+
+
+@pytest.mark.parametrize("chunk", [np.ones((H, 4)), np.ones(3), np.full((H, 3), np.nan)])
+def test_chunks_that_are_none_never_reach_the_robot(chunk):
+    runner = AsyncRunner(Broken(chunk), SPEC, clock=lambda: 0.0)
+    runner.offer(replace(SEEN, stamp=0.0))
+    assert runner.settle(10)
+    with pytest.raises(RuntimeError, match=r"expected finite actions f32\[H, 3\]"):
+        runner.take(0.0)
+    runner.close()
+
+
+def test_what_the_caller_does_to_an_action_does_not_change_the_plan(begin):
+    clock, planner, runner = begin([0.0])
+    look(clock, planner, runner)
+    runner.take(0.0)[:] = 99
+    assert runner.take(0.0)[0] == 10
+
+
 def test_a_real_policy_runs_beside_its_caller(vla):
     clock = Clock()
     runner = AsyncRunner(ChunkRunner(vla, 4, rtc="guided"), SPEC, clock=clock)

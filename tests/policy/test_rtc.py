@@ -8,7 +8,7 @@ import torch
 from fakes import make_episode
 
 from robostack.policy import flow, rtc
-from robostack.policy.chunking import ChunkRunner
+from robostack.policy.chunking import ChunkRunner, observation_batch
 
 H, A = 6, 2
 g = torch.Generator().manual_seed(0)
@@ -116,6 +116,48 @@ def test_guidance_works_for_callers_that_want_no_gradient():
     assert not found.requires_grad and not torch.equal(found, linear(X, TIME))
 
 
+def test_the_true_gradient_is_refused_where_autograd_is_off_for_good_and_identity_is_not():
+    weights = rtc.soft_mask(H, 2, 5)
+    true, identity = (rtc.Guided(TARGET, weights, 5.0, k)(linear) for k in ("true", "identity"))
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match="sample under torch.no_grad"):
+            true(X, TIME)
+        found = identity(X, TIME)
+    assert torch.equal(found, identity(X, TIME))
+
+
+@pytest.mark.parametrize("kind", ["true", "identity"])
+def test_steps_may_have_times_of_their_own(kind):
+    weights = rtc.soft_mask(H, 2, 5)
+    field = rtc.Guided(TARGET, weights, 5.0, kind)(linear)
+    each = TIME[:, None].repeat(1, H)
+    assert torch.allclose(field(X, each), field(X, TIME), atol=1e-6)
+    assert field(X[:1], each[:1]).shape == (1, H, A)
+
+
+def test_guidance_bends_the_field_of_a_real_policy_by_its_own_jacobian(vla, seen):
+    batch = observation_batch(seen, (4, 3))
+    with torch.no_grad():
+        prefix = vla.encode(batch)
+    x, target = (torch.randn(*shape, generator=g) for shape in ((1, 4, 3), (4, 3)))
+    tau, weights = torch.tensor([0.6]), rtc.soft_mask(4, 1, 3)
+
+    def field(x, time):
+        return vla.velocity(prefix, batch.state, x, time)
+
+    def clean(x):
+        return (x - 0.6 * field(x, tau)).flatten()
+
+    jacobian = torch.autograd.functional.jacobian(clean, x).reshape(12, 12)
+    pull = jacobian.T @ (weights[:, None] * (target - clean(x).reshape(4, 3))).flatten()
+    wanted = field(x, tau) - rtc.gain(tau, 5.0) * pull.reshape(1, 4, 3)
+    true, identity = (
+        rtc.Guided(target, weights, 5.0, kind)(field)(x, tau) for kind in ("true", "identity")
+    )
+    assert torch.allclose(true, wanted, atol=1e-5)
+    assert not torch.allclose(identity, wanted, atol=1e-2)
+
+
 def test_a_clamped_chunk_begins_with_the_old_actions_bit_for_bit():
     noise = torch.randn(3, H, A, generator=g)
     noise[:, :2] = TARGET[:, :2]
@@ -209,6 +251,25 @@ def test_delays_and_modes_that_cannot_be_are_refused(vla):
         runner.plan(make_episode(3).observation(1), None, 1)
     with pytest.raises(ValueError, match=r"previous: expected f32\[M, 3\]"):
         runner.plan(make_episode(3).observation(1), np.zeros((2, 4), np.float32))
+    with pytest.raises(ValueError, match="previous: the actions are not finite"):
+        runner.plan(make_episode(3).observation(1), np.full((2, 3), np.nan, np.float32))
+    for beta in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="beta: expected a finite number of 0 or more"):
+            ChunkRunner(vla, 2, rtc="guided", beta=beta)
+
+
+def test_actions_beyond_the_bounds_are_not_carried_into_a_chunk(vla, seen):
+    chunk = ChunkRunner(vla, 2, rtc="clamped").plan(seen, np.full((3, 3), 4.5, np.float32), 2)
+    assert (chunk[:2] == 1).all()
+
+
+def test_an_evaluation_with_chunking_that_would_have_no_effect_is_refused():
+    from robostack.sim.arena import RunnerConfig
+
+    assert RunnerConfig(delay=2, rtc="guided").delay == 2
+    for delay, mode in ((-1, "none"), (0, "guided"), (0, "clamped")):
+        with pytest.raises(ValueError, match=f"delay={delay} with rtc={mode}"):
+            RunnerConfig(delay=delay, rtc=mode)
 
 
 def test_the_best_of_several_candidates_is_the_one_that_scores_most(vla, seen):
