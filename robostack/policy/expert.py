@@ -28,8 +28,8 @@ class ExpertConfig:
     mlp: int = 0  # hidden width of the gated feed-forward layers; 0: 8/3 of the width
     time: Literal["additive", "adaptive"] = "additive"  # mixed into the actions (pi0), or scaling
     # and gating every layer (pi0.5, DiT)
-    position: Literal["learned", "rotary"] = "learned"  # of an action in its chunk: an embedding of
-    # its own, or rotated queries and keys (pi0, NORA-1.5), which any horizon fits
+    position: Literal["rotary", "learned"] = "rotary"  # of an action in its chunk: rotated queries
+    # and keys (pi0, NORA-1.5), which any horizon fits, or an embedding of its own
     state_dim: int = 0  # states are padded to this, so that weights fit other robots; 0: its own
     action_dim: int = 0  # likewise actions
 

@@ -258,6 +258,22 @@ def test_delays_and_modes_that_cannot_be_are_refused(vla):
             ChunkRunner(vla, 2, rtc="guided", beta=beta)
 
 
+def test_what_follows_a_clamped_beginning_depends_on_it_and_not_on_the_noise_there(vla, seen):
+    """The network must see the beginning: putting it over the finished chunk would not do."""
+
+    def rest(value, nudge=0.0):
+        runner = ChunkRunner(vla, 2, steps=10, rtc="clamped")
+        drawn = vla.noise(1, torch.Generator().manual_seed(5))
+        drawn[:, :2] += nudge
+        vla.noise = lambda count, generator: drawn
+        chunk = runner.plan(seen, np.full((3, 3), value, np.float32), 2)
+        del vla.noise
+        return chunk[2:]
+
+    assert np.abs(rest(0.5) - rest(-0.5)).max() > 1e-3
+    assert np.array_equal(rest(0.5), rest(0.5, nudge=3.0))
+
+
 def test_actions_beyond_the_bounds_are_not_carried_into_a_chunk(vla, seen):
     chunk = ChunkRunner(vla, 2, rtc="clamped").plan(seen, np.full((3, 3), 4.5, np.float32), 2)
     assert (chunk[:2] == 1).all()
