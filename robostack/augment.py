@@ -27,10 +27,12 @@ class AugmentConfig:
     saturation: float = 0.0  # distance from each pixel's grey scaled by 1 +- this
 
     def __post_init__(self) -> None:
-        if self.shift < 0 or not 0 < self.crop <= 1 or not 0 <= self.rotate <= 180:
+        if not isinstance(self.shift, int) or self.shift < 0:
+            raise ValueError(f"augment.shift: expected whole pixels, 0 or more, got {self.shift}")
+        if not 0 < self.crop <= 1 or not 0 <= self.rotate <= 180:
             raise ValueError(
-                f"augment: expected shift of 0 or more, crop above 0 up to 1 and rotate from 0 to "
-                f"180, got {self.shift}, {self.crop} and {self.rotate}"
+                f"augment: expected crop above 0 up to 1 and rotate from 0 to 180, got {self.crop} "
+                f"and {self.rotate}"
             )
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
