@@ -120,6 +120,14 @@ def test_brightness_scales_exactly():
     assert out[:, 0, 0, 0].tolist() == np.rint(100 * factors).astype(int).tolist()
 
 
+def test_what_would_be_brighter_than_white_is_white():
+    factors = 1 + np.random.default_rng(3).uniform(-0.4, 0.4, 4)
+    wanted = np.rint(240 * factors).astype(int)
+    assert wanted.max() > 255 > wanted.min()
+    out = changed(pictures(value=240), 3, brightness=0.4)["a"]
+    assert out[:, 0, 0, 0].tolist() == np.minimum(wanted, 255).tolist()
+
+
 def test_contrast_keeps_the_mean_grey_and_saturation_every_pixels():
     batch = pictures()
     batch.images = {n: (64 + i // 2) for n, i in batch.images.items()}  # nothing gets cut off

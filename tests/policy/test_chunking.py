@@ -1,11 +1,14 @@
 """A policy in use: legal actions, reproducible draws, and no silent nonsense."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from fakes import LineEnv, make_episode
 
-from robostack.policy.chunking import ChunkRunner
+from robostack.policy import rtc
+from robostack.policy.chunking import ChunkRunner, observation_batch
 from robostack.protocols import Policy
 from robostack.rollout import rollout
 
@@ -75,3 +78,70 @@ def test_a_rollout_of_it_is_a_function_of_its_seeds(vla):
         rollout(LineEnv(), runner, seed=1, policy_seed=s, max_steps=6).actions for s in (1, 1, 2)
     ]
     assert np.array_equal(tries[0], tries[1]) and not np.array_equal(tries[0], tries[2])
+
+
+@pytest.mark.parametrize("mode", ["guided", "identity", "clamped"])
+def test_the_units_of_actions_do_not_matter(vla, seen, mode):
+    """Halving the robot's range halves what it was about to do, and with it the chunk."""
+
+    def plan(scale):
+        vla.normalize_action.low.fill_(-scale)
+        vla.normalize_action.high.fill_(scale)
+        runner = ChunkRunner(vla, 2, steps=10, rtc=mode)
+        return runner.plan(seen, np.full((3, 3), 0.7 * scale, np.float32), 1)
+
+    assert np.allclose(plan(1 / 8), plan(1 / 16) * 2, atol=1e-6)
+    assert np.abs(plan(1 / 8)).max() < 1  # no bound has a part in this
+
+
+def test_a_clamped_chunk_of_a_runner_is_free_of_the_rounding_of_units(vla, seen):
+    vla.normalize_action.low.fill_(-0.37)
+    vla.normalize_action.high.fill_(0.81)
+    previous = np.random.default_rng(0).uniform(-1, 1, (3, 3)).astype(np.float32)
+    rounded = vla.normalize_action.inverse(vla.normalize_action(torch.from_numpy(previous)))
+    assert not np.array_equal(rounded.numpy(), previous)
+    chunk = ChunkRunner(vla, 2, rtc="clamped").plan(seen, previous, 3)
+    assert np.array_equal(chunk[:3], previous)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("guided", "true"), ("identity", "identity")])
+def test_a_runner_holds_to_nothing_where_the_old_chunk_has_ended(vla, seen, mode, kind):
+    """Row 3 of the target is far off and must not matter; the weights are the paper's by hand."""
+    falling = [c * (math.exp(c) - 1) / (math.e - 1) for c in (2 / 3, 1 / 3)]
+    weights = torch.tensor([1, *falling, 0])
+    target = torch.full((4, 3), 0.5)
+    target[3] = 9
+    batch = observation_batch(seen, (4, 3))
+    noise = vla.noise(1, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = vla.sample(batch, noise, 10, guide=rtc.Guided(target, weights, 5.0, kind))
+    runner = ChunkRunner(vla, 2, steps=10, rtc=mode)
+    found = runner.plan(seen, np.full((3, 3), 0.5, np.float32), 1)
+    assert np.allclose(found, vla.spec.clip(wanted[0].numpy()), atol=1e-5)
+    other = ChunkRunner(vla, 2, steps=10, rtc="identity" if kind == "true" else "guided")
+    assert not np.allclose(found, other.plan(seen, np.full((3, 3), 0.5, np.float32), 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["none", "guided", "clamped"])
+def test_the_next_try_does_not_begin_with_the_last_ones_actions(vla, seen, mode):
+    runner, fresh = (ChunkRunner(vla, 2, delay=1, rtc=mode) for _ in range(2))
+    runner.act(seen)
+    runner.act(seen)
+    runner.reset(7)
+    fresh.reset(7)
+    assert np.array_equal(runner.act(seen), fresh.act(seen))
+
+
+@pytest.mark.parametrize("keys", [{"delay": 1}, {"delay": 1, "rtc": "guided"}])
+def test_lockstep_delays_are_refused_for_a_served_policy(keys):
+    pytest.importorskip("websockets")
+    from serving import serving
+
+    from robostack.sim.arena import RunnerConfig, Worker
+
+    worker = Worker()
+    with serving(steps=5) as served:
+        assert worker.policy(served.url, RunnerConfig(execute=2), LineEnv()).execute == 2
+        with pytest.raises(ValueError, match="are for policies in a folder"):
+            worker.policy(served.url, RunnerConfig(execute=2, **keys), LineEnv())
+        worker.served[served.url].close()

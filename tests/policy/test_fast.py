@@ -151,6 +151,15 @@ def test_it_is_saved_and_loaded(tokenizer, tmp_path):
     assert (loaded.horizon, loaded.dim, loaded.size) == (H, A, tokenizer.size)
 
 
+def test_whoever_reads_while_it_is_saved_again_has_the_whole_earlier_file(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    earlier = (tmp_path / TOKENS).read_text()
+    with (tmp_path / TOKENS).open() as held:
+        FastTokenizer.fit(noise(50), vocab=300, scale=5.0).save(tmp_path)
+        assert held.read() == earlier != (tmp_path / TOKENS).read_text()
+    assert [file.name for file in tmp_path.iterdir()] == [TOKENS]
+
+
 @pytest.mark.parametrize(
     "damage", ["", "{", "[]", "{}", '{"horizon": 1, "dim": 1, "scale": 1, "bpe": 3}']
 )

@@ -89,6 +89,38 @@ def test_the_planner_is_told_what_will_be_done_and_how_late_it_will_be(begin):
     assert planner.calls[2][2] == 2  # the largest of the recent ones, not the last
 
 
+def test_the_delay_told_is_never_longer_than_what_is_left_to_do(begin):
+    clock, planner, runner = begin([0.35, 0.0])
+    look(clock, planner, runner)
+    clock.now = 0.4
+    look(clock, planner, runner)
+    _, previous, delay = planner.calls[1]
+    assert runner.statistics().delay == 4 and len(previous) == delay == 2
+
+
+def test_once_the_old_chunk_has_ended_a_new_one_begins_from_nothing(begin):
+    clock, planner, runner = begin([0.2, 0.0])
+    look(clock, planner, runner)
+    clock.now = 0.1 * H
+    look(clock, planner, runner)
+    assert planner.calls[1] == (clock.now, None, 0)
+
+
+def test_a_chunk_that_arrives_after_its_end_is_dropped_as_a_whole(begin):
+    clock, planner, runner = begin([2.0])
+    look(clock, planner, runner)
+    assert runner.take(clock.now) is None
+    stats = runner.statistics()
+    assert (stats.dropped, stats.underruns, stats.delay) == (H, 1, 20)
+
+
+def test_there_is_no_action_for_a_time_before_the_look(begin):
+    clock, planner, runner = begin([0.0])
+    clock.now = 1.0
+    look(clock, planner, runner)
+    assert runner.take(0.85) is None and runner.take(1.0)[0] == 10
+
+
 def test_a_slow_chunk_is_forgotten_after_a_while(begin):
     clock, planner, runner = begin([0.35, 0.0, 0.0, 0.0], memory=2)
     delays = []
