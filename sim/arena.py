@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from robostack.learn.run import progress
-from robostack.policy.chunking import ChunkRunner, Realtime
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
 from robostack.protocols import Policy

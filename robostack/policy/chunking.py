@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from robostack.policy import rtc
 from robostack.policy.vla import VLA, Guide
 from robostack.types import Observation
 
-Realtime = Literal["none", "guided", "identity", "clamped"]
 Score = Callable[[Observation, np.ndarray], np.ndarray]  # f32[N, H, A] -> f32[N], higher is better
 
 
@@ -48,7 +46,7 @@ class ChunkRunner:
         execute: int = 8,
         steps: int = 5,
         level: float = 0.0,
-        rtc: Realtime = "none",
+        rtc: rtc.Realtime = "none",
         delay: int = 0,
         beta: float = 5.0,
         candidates: int = 1,

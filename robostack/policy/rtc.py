@@ -15,7 +15,7 @@ clamped   arXiv 2512.05964: for policies that were trained with clean beginnings
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from torch import Tensor
 from robostack.policy.flow import Velocity
 
 Jacobian = Literal["true", "identity"]
-MODES = ("none", "guided", "identity", "clamped")
+Realtime = Literal["none", "guided", "identity", "clamped"]
+MODES = get_args(Realtime)
 
 
 def soft_mask(horizon: int, delay: int, overlap: int) -> Tensor:

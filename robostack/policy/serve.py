@@ -16,7 +16,7 @@ from typing import Literal
 
 from robostack.device import device
 from robostack.policy.checkpoint import fingerprint
-from robostack.policy.chunking import Realtime
+from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 
 TOKEN = "ROBOSTACK_TOKEN"  # environment variable, of servers and clients
