@@ -17,6 +17,7 @@ from robostack.data.store import Store, open_store, read_episodes, require_episo
 from robostack.evaluate import Evaluation, mcnemar
 from robostack.learn import bc, dpo, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
+from robostack.policy.checkpoint import CheckpointError
 from robostack.policy.vla import VLA
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.combine import combine
@@ -210,8 +211,12 @@ def train_bc(
     if run.done:
         return run.done
     episodes = read_episodes(data)
-    policy = None if start is None else VLA.load(policy_folder(start))
-    bc.train(config, episodes[0].spec, episodes, run, seed, policy, label)
+    try:
+        policy = None if start is None else VLA.load(policy_folder(start))
+        bc.train(config, episodes[0].spec, episodes, run, seed, policy, label)
+    except (ValueError, CheckpointError):  # a size that cannot be, a backbone that is not there
+        run.abandon()
+        raise
     return finished(out)
 
 

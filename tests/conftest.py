@@ -1,5 +1,6 @@
 """Shared fixtures. `fakes` is put on the path, so that spawned workers can import it by name."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fakes import SPEC, make_episode, tiny_vla  # noqa: E402
 from robostack.data.chunks import ChunkData  # noqa: E402
 
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub; no test needs it
 
 
 @pytest.fixture

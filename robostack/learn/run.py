@@ -94,6 +94,11 @@ class Run:
             about |= {"command": sys.argv, "version": robostack.__version__, "git": _git()}
             write_json(self.path / "run.json", about)
 
+    def abandon(self) -> None:
+        """Leave no trace of a run whose settings turned out impossible before anything was done."""
+        if processes.main() and [file.name for file in self.path.iterdir()] == ["run.json"]:
+            shutil.rmtree(self.path)
+
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Append one line of metrics. Raises FloatingPointError if one is not a number."""
         for name, value in metrics.items():

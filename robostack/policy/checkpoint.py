@@ -177,6 +177,7 @@ def explain(error: Exception) -> str:
         "RevisionNotFoundError": "the hub has no such revision of it",
         "LocalEntryNotFoundError": "it is no folder here, and the hub cannot be reached; download "
         "it where there is a network and name its folder",
+        "OfflineModeIsEnabled": "it is no folder here, and HF_HUB_OFFLINE keeps from the hub",
         "LocalTokenNotFoundError": "the hub wants a login: `hf auth login`",
     }
     chain, cause = [kind], error

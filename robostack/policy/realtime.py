@@ -124,12 +124,14 @@ class AsyncRunner:
                 lambda: self._error is not None or not (self._busy or self._due()), timeout
             )
 
-    def close(self) -> None:
-        """Ends the thread after the chunk that it is at."""
+    def close(self, timeout: float = 10.0) -> bool:
+        """Ends the thread after the chunk that it is at; False if that is not there after
+        `timeout` [s]: a policy that hangs must not keep a robot's program from ending."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _due(self) -> bool:
         """Whether a chunk is to be begun for what was offered."""

@@ -12,7 +12,6 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from robostack.device import device
 from robostack.policy.checkpoint import fingerprint
@@ -32,7 +31,7 @@ class ServeConfig:
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
     rtc: Realtime = "none"  # how `previous` and `delay` of a request are used, see policy/rtc.py
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the expert and a pretrained backbone
+    half: bool = False  # the expert and a pretrained backbone in bfloat16
     compile: bool = False  # slow to start, then faster; for a server that stays
     max_message_mb: int = 64
     max_clients: int = 16
@@ -86,7 +85,8 @@ def serve(config: ServeConfig, run: Path) -> None:
     token = read_token(config)
     folder = run / "policy" if (run / "policy").is_dir() else run
     vla, name = VLA.load(folder).to(device()), run.resolve().name
-    vla.set_precision(config.precision)
+    if config.half:
+        vla.halve()
     if config.compile:
         vla.compile_expert()
     server = PolicyServer(vla, config, name, fingerprint(folder), token)

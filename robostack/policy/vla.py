@@ -100,13 +100,12 @@ class VLA(nn.Module):
         """Recompute the backbone's activations in the backward pass instead of keeping them."""
         self.backbone.gradient_checkpointing()
 
-    def set_precision(self, precision: str) -> None:
-        """For inference: the expert's layers and a pretrained backbone in float32 or bfloat16. The
-        ends, where actions go in and come out, stay in float32."""
-        dtype = getattr(torch, precision)
-        self.expert.blocks.to(dtype)
+    def halve(self) -> None:
+        """For inference: the expert's layers and a pretrained backbone in bfloat16. The ends, where
+        actions go in and come out, stay in float32."""
+        self.expert.blocks.to(torch.bfloat16)
         if self.config.backbone != SMALL:
-            self.backbone.model.to(dtype)
+            self.backbone.model.to(torch.bfloat16)
 
     def compile_expert(self) -> None:
         """Let torch.compile fuse the expert's step: slow at first, then a quarter to a third

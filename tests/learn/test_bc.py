@@ -8,9 +8,12 @@ import pytest
 import torch
 from fakes import SPEC, make_episode, tiny_vla
 
+from robostack import stages
+from robostack.data.store import Store
 from robostack.learn import bc
-from robostack.learn.run import Run, finished, generator
+from robostack.learn.run import Run, RunError, finished, generator
 from robostack.policy import flow
+from robostack.policy.checkpoint import CheckpointError
 from robostack.policy.vla import VLA
 
 CONFIG = bc.BCConfig(
@@ -148,3 +151,31 @@ def test_an_insulated_backbone_that_nothing_would_train_is_refused(new_run):
     with pytest.raises(ValueError, match="give tokens=0.1"):
         train(new_run("a"), alone)
     assert train(new_run("b"), replace(alone, tokens=0.1)).tokenizer is not None
+
+
+def test_impossible_settings_leave_no_run_in_the_way_of_possible_ones(tmp_path, stop_before):
+    store = Store.create(tmp_path / "store", SPEC)
+    for episode in EPISODES:
+        store.append(episode)
+    out, data = tmp_path / "run", [tmp_path / "store"]
+    absent = replace(CONFIG, policy=replace(CONFIG.policy, backbone="no/such"))
+    expert = replace(CONFIG.policy.expert, heads=3)  # the backbone has 2
+    uneven = replace(CONFIG, policy=replace(CONFIG.policy, expert=expert))
+    for impossible, error in ((absent, CheckpointError), (uneven, ValueError)):
+        with pytest.raises(error):
+            stages.train_bc(impossible, data, out)
+        assert not out.exists()
+    go_on = stop_before(5)
+    with pytest.raises(KeyboardInterrupt):
+        stages.train_bc(CONFIG, data, out)
+    go_on()
+    with pytest.raises(RunError, match="other settings"):  # what was begun in earnest stays
+        stages.train_bc(absent, data, out)
+    assert (out / "resume.json").is_file()
+    stages.train_bc(CONFIG, data, out)
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "draws", "log_every", "save_every"])
+def test_nothing_of_something_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"{name}=0: expected 1 or more"):
+        replace(CONFIG, **{name: 0})

@@ -1,6 +1,7 @@
 """Planning beside acting, on a clock that the test turns."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -205,3 +206,13 @@ def test_a_real_policy_runs_beside_its_caller(vla):
         assert action.shape == (3,) and np.isfinite(action).all()
     runner.close()
     assert runner.statistics().chunks == 5
+
+
+def test_a_policy_that_hangs_does_not_keep_its_runner_from_closing(begin):
+    clock, planner, runner = begin([0.0])
+    runner.offer(replace(SEEN, stamp=clock.now))
+    while not planner.calls:
+        time.sleep(0.001)
+    assert not runner.close(timeout=0.02)
+    planner.may_finish.release()
+    assert runner.close()

@@ -14,6 +14,7 @@ from robostack.policy.checkpoint import CARD, CheckpointError, explain
 from robostack.policy.expert import ExpertConfig
 from robostack.policy.fast import FastTokenizer
 from robostack.policy.pretrained import PretrainedConfig
+from robostack.policy.rtc import Guided, soft_mask
 from robostack.policy.vla import VLA, VLAConfig
 
 TIME = torch.linspace(0.1, 1, 6)
@@ -294,7 +295,18 @@ def test_what_the_hub_refuses_is_said_in_one_line(vla):
 def test_half_precision_stays_near_full_precision_for_any_backbone(vla, batch, noise, folder):
     for policy in (vla, large(folder)):
         full = policy.sample(batch, noise)
-        policy.set_precision("bfloat16")
+        policy.halve()
         with torch.no_grad():
             half = policy.sample(batch, noise)
         assert half.dtype == torch.float32 and 0 < (half - full).abs().max() < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_compiled_expert_samples_what_the_eager_one_does(vla, batch, noise, guided):
+    guide = Guided(torch.zeros(4, 3), soft_mask(4, 1, 3), 5.0, "true") if guided else None
+    with torch.no_grad():
+        eager = vla.sample(batch, noise, guide=guide)
+        vla.compile_expert()
+        compiled = vla.sample(batch, noise, guide=guide)
+    assert torch.allclose(compiled, eager, atol=1e-3)
