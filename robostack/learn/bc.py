@@ -51,8 +51,6 @@ class BCConfig:
         for name in ("steps", "batch", "draws", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
-
-    def __post_init__(self) -> None:
         if self.tokens < 0 or not self.clip > 0 or not 0 <= self.average < 1:
             raise ValueError(
                 f"expected tokens of 0 or more, clip above 0 and average from 0 to below 1, got "

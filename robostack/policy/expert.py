@@ -62,8 +62,6 @@ class Memory:
     """
 
     def __init__(self, prefix: Prefix, tokens: int, dtype: torch.dtype):
-        seen = prefix.keys[0].shape[2]
-        self.tail = slice(seen, seen + tokens)
         self.keys = [self._room(k, tokens, dtype) for k in prefix.keys]
         self.values = [self._room(v, tokens, dtype) for v in prefix.values]
         self.mask = attention_mask(prefix, tokens)
@@ -89,7 +87,7 @@ class Look(NamedTuple):
 
     turn: tuple[Tensor, Tensor] | None  # rotation of queries and own keys, see `rotary`
     mask: Tensor | None  # see `attention_mask`
-    tail: slice | None  # where own keys go in a Memory; None: behind the prefix's, in new tensors
+    inside: bool  # own keys go to the end of a Memory; or else behind the prefix's, in new tensors
 
 
 class ExpertBlock(nn.Module):
@@ -136,10 +134,10 @@ class ExpertBlock(nn.Module):
         qk = qk if look.turn is None else rotate(qk, *look.turn)
         q, k = qk.split((self.heads, self.kv_heads), dim=1)
         keys, values = past
-        if look.tail is None:
-            keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
+        if look.inside:
+            keys[:, :, -tokens:], values[:, :, -tokens:] = k, v
         else:
-            keys[:, :, look.tail], values[:, :, look.tail] = k, v
+            keys, values = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
         # the query heads of a group share their keys, and all tokens may see all keys, so the
         # heads of a group can stand in a row as further queries: nothing is repeated or copied
         grouped = q.reshape(batch, self.kv_heads, -1, self.head_dim)
@@ -217,9 +215,9 @@ class ActionExpert(nn.Module):
             tokens, turn = tokens + self.position, None
         tokens = tokens.to(self.dtype)
         if isinstance(past, Memory):
-            look = Look(turn, past.mask, past.tail)
+            look = Look(turn, past.mask, True)
         else:
-            look = Look(turn, attention_mask(past, tokens.shape[1]), None)
+            look = Look(turn, attention_mask(past, tokens.shape[1]), False)
         for block, keys, values in zip(self.blocks, past.keys, past.values, strict=True):
             layer = keys.to(self.dtype), values.to(self.dtype)
             tokens = block(tokens, layer, look, condition)

@@ -125,11 +125,14 @@ class PolicyServer:
         return ChunkRunner(self.vla, horizon, config.steps, config.level, config.rtc)
 
     def _warm_up(self) -> None:
+        """Plan as if chunks were chained, and as if not, for instructions of two lengths: what is
+        compiled is compiled now, and not while a robot waits."""
         spec = self.vla.spec
         images = {name: np.zeros((*size, 3), np.uint8) for name, size in spec.cameras.items()}
-        seen = Observation(images, np.zeros(spec.state_dim, np.float32), "warm up", 0.0)
         runner = self._runner()
-        runner.plan(seen, runner.plan(seen))  # as if chunks were chained, and as if not
+        for task in ("warm up", "warm up once more"):
+            seen = Observation(images, np.zeros(spec.state_dim, np.float32), task, 0.0)
+            runner.plan(seen, runner.plan(seen))
 
     def _http(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
         """The answer to a plain HTTP request; None lets a websocket be opened."""

@@ -109,8 +109,11 @@ class VLA(nn.Module):
 
     def compile_expert(self) -> None:
         """Let torch.compile fuse the expert's step: slow at first, then a quarter to a third
-        faster on a CPU (tests/bench/policy_latency.py). It pays where one policy acts for long."""
-        self.expert.compile(dynamic=False)
+        faster on a CPU (tests/bench/policy_latency.py). It pays where one policy acts for long.
+
+        A second length of instruction is compiled once more, for all lengths; no third one is.
+        """
+        self.expert.compile()
 
     def encode(self, batch: Batch) -> Prefix:
         """The part of the work that depends on what is seen, not on actions, noise or time."""

@@ -106,7 +106,7 @@ def test_grouped_queries_are_attention_with_repeated_keys(config):
     mask = torch.cat([prefix.mask, torch.ones(2, H, dtype=torch.bool)], 1)[:, None, None]
     wanted = F.scaled_dot_product_attention(rotate(q, *turn), k, v, attn_mask=mask)
     wanted = block.out(wanted.transpose(1, 2).flatten(2))
-    found = block._attend(x, (prefix.keys[0], prefix.values[0]), Look(turn, mask, None))
+    found = block._attend(x, (prefix.keys[0], prefix.values[0]), Look(turn, mask, False))
     assert torch.allclose(found, wanted, atol=1e-5)
 
 

@@ -4,13 +4,15 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import vlms
-from fakes import SPEC, tiny_size
+from fakes import SPEC, make_episode, tiny_size
 
 from robostack.policy.backbone import SmallConfig
 from robostack.policy.checkpoint import CARD, CheckpointError, explain
+from robostack.policy.chunking import ChunkRunner
 from robostack.policy.expert import ExpertConfig
 from robostack.policy.fast import FastTokenizer
 from robostack.policy.pretrained import PretrainedConfig
@@ -310,3 +312,18 @@ def test_a_compiled_expert_samples_what_the_eager_one_does(vla, batch, noise, gu
         vla.compile_expert()
         compiled = vla.sample(batch, noise, guide=guide)
     assert torch.allclose(compiled, eager, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_no_third_length_of_instruction_is_compiled_for(vla):
+    seen = make_episode(3).observation(1)
+    runner = ChunkRunner(vla, 4)
+    wanted = [runner.plan(replace(seen, task="go " * words)) for words in (1, 2, 3, 5, 8)]
+    vla.compile_expert()
+    runner.reset(0)
+    found, graphs = [], []
+    for words in (1, 2, 3, 5, 8):
+        found.append(runner.plan(replace(seen, task="go " * words)))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] < graphs[1] == graphs[-1]
+    assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(found, wanted))
