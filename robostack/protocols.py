@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,6 +53,22 @@ class Reward(Protocol):
 
     def fingerprint(self) -> str:
         """Changes whenever the scores would: side-cars written under another one are stale."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that a reward can say of an episode; every array has one value an observation."""
+
+    potential: np.ndarray  # f32[T+1] in [0, 1], what `score` returns
+    confidence: np.ndarray  # f32[T+1] in [0, 1]; where it is low, combinations let go
+    terms: dict[str, np.ndarray] = field(default_factory=dict)  # what it is made of, f32[T+1] each
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A reward that says how sure it is and what its potential is made of."""
+
+    def explain(self, episode: Episode) -> Scores: ...
 
 
 @runtime_checkable

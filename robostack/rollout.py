@@ -18,6 +18,7 @@ class Recorder:
     source: str
     seed: int
     group: str = ""
+    label: str = ""
     steps: list[Step] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
 
@@ -40,6 +41,8 @@ class Recorder:
                 for name in self.steps[0].keypoints
             },
             group=self.group,
+            truth=None if last.truth is None else np.array([s.truth for s in self.steps], "f4"),
+            label=self.label,
         )
 
 
@@ -53,6 +56,7 @@ def rollout(
     max_steps: int | None = None,
     source: str = "rollout",
     group: str = "",
+    label: str = "",
 ) -> Episode:
     """One try: until the environment ends it or after `max_steps` actions.
 
@@ -60,7 +64,8 @@ def rollout(
     resetting to `seed`. `policy_seed` fixes what the policy draws; it defaults to `seed`.
     """
     policy.reset(seed if policy_seed is None else policy_seed)
-    record = Recorder(env, source, seed, group, [env.reset(seed) if start is None else start])
+    first = env.reset(seed) if start is None else start
+    record = Recorder(env, source, seed, group, label, [first])
     while True:
         for action in policy.act(record.steps[-1].observation):
             step = env.step(action)

@@ -143,6 +143,7 @@ class Step:
     truncated: bool  # the time limit cut it
     success: bool | None  # None where nobody can tell
     keypoints: dict[str, np.ndarray] = field(default_factory=dict)  # name -> f32[3] [m] world
+    truth: float | None = None  # privileged, too: a simulator's own dense reward in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class Episode:
     spec: RobotSpec
     keypoints: dict[str, np.ndarray] = field(default_factory=dict)  # name -> f32[T+1, 3] [m] world
     group: str = ""  # tries that began in the very same simulator state share a non-empty group
+    truth: np.ndarray | None = None  # f32[T+1], Step.truth: rewards are examined by it, never fed
+    label: str = ""  # what its maker says of it, e.g. "near miss"
 
     def __post_init__(self) -> None:
         _check("Episode.actions", self.actions, np.float32, (None, self.spec.action_dim))
@@ -178,6 +181,8 @@ class Episode:
             _check(f"Episode.images[{name}]", self.images[name], np.uint8, (n, height, width, 3))
         for name, points in self.keypoints.items():
             _check(f"Episode.keypoints[{name}]", points, np.float32, (n, 3))
+        if self.truth is not None:
+            _check("Episode.truth", self.truth, np.float32, (n,))
         if self.source not in SOURCES:
             raise ValueError(f"Episode.source: expected one of {SOURCES}, got {self.source!r}")
         for name, array in (("states", self.states), ("actions", self.actions)):

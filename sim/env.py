@@ -95,6 +95,10 @@ class SimEnv(abc.ABC):
     @abc.abstractmethod
     def _success(self) -> bool: ...
 
+    def _truth(self, success: bool) -> float | None:
+        """The simulator's own dense reward in [0, 1], 1 for success; None where it has none."""
+        return None
+
     @abc.abstractmethod
     def _save(self) -> Any:
         """What the future depends on beside MuJoCo's integration state."""
@@ -146,6 +150,7 @@ class SimEnv(abc.ABC):
             truncated=not success and self._steps >= self.horizon,
             success=success,
             keypoints={name: np.asarray(p, np.float32) for name, p in self._keypoints().items()},
+            truth=self._truth(success),
         )
 
     def _render(self) -> dict[str, np.ndarray]:

@@ -216,6 +216,15 @@ class RobosuiteEnv(SimEnv):
     def _success(self) -> bool:
         return bool(self._suite._check_success())
 
+    def _truth(self, success: bool) -> float | None:
+        if success or not self.task.dense:
+            return 1.0 if self.task.dense else None
+        self._suite.reward_shaping = True
+        try:
+            return float(np.clip(self._suite.reward(None), 0, 1))
+        finally:
+            self._suite.reward_shaping = False
+
     def _save(self) -> tuple:
         memory = {name: _copy(getattr(self._suite, name)) for name in self.task.remembers}
         return self.control.save(), memory, self.model.geom_rgba.copy()

@@ -155,6 +155,7 @@ class Store:
             stamps=array("stamps"),
             actions=array("actions"),
             keypoints={n: array(f"keypoints.{n}") for n in attributes.pop("keypoints")},
+            truth=array("truth") if attributes.pop("truth", False) else None,
             spec=self.spec,
             **attributes,
         )
@@ -242,9 +243,13 @@ def _write(folder: Path, episode: Episode) -> None:
             "group": episode.group,
             "steps": len(episode),
             "keypoints": sorted(episode.keypoints),
+            "truth": episode.truth is not None,
+            "label": episode.label,
         },
     )
     fields = {"states": episode.states, "stamps": episode.stamps, "actions": episode.actions}
+    if episode.truth is not None:
+        fields["truth"] = episode.truth
     fields |= {f"keypoints.{name}": points for name, points in episode.keypoints.items()}
     for name, array in fields.items():
         group.create_array(

@@ -158,6 +158,18 @@ class TabletopEnv(RobosuiteEnv):
         above = abs(offset[2] - height) <= _LEVEL and np.linalg.norm(offset[:2]) <= _CENTRED
         return above and self._touch(mover, layout.reference)
 
+    def _truth(self, success: bool) -> float | None:
+        """Reach, raise, bring: 0 from the moment that a wrong thing was lifted."""
+        if success or self._wrong:
+            return float(success)
+        points, risen = self._keypoints(), self._risen(self.layout.mover)
+        reach = 1 - np.tanh(10 * np.linalg.norm(points["gripper"] - points["object"]))
+        raised = np.clip(risen / LIFTED, 0, 1)
+        if self.layout.request.kind == "pick":
+            return float(0.4 * reach + 0.5 * raised)
+        bring = 1 - np.tanh(5 * np.linalg.norm(points["object"] - points["target"]))
+        return float(0.2 * reach + 0.2 * raised + 0.5 * bring)
+
     # experts -------------------------------------------------------------------------------
     def carry_out(self, request: Request, scene: Scene | None = None) -> Iterator[np.ndarray]:
         """Actions f32[7] that do what `request` says, be it what the instruction asks or not."""

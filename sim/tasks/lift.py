@@ -21,4 +21,5 @@ TASK = Task(
     keypoints={"object": "cube_main"},
     horizon=80,
     expert=expert,
+    dense=True,
 )

@@ -51,6 +51,7 @@ def _task(thing: str, quarter: str, horizon: int, **grip: float) -> Task:
         expert=_expert(thing, **grip),
         support=lambda suite: suite.bin1_pos,
         spacious=False,
+        dense=True,
     )
 
 

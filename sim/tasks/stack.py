@@ -41,4 +41,5 @@ TASK = Task(
     keypoints={"object": "cubeA_main", "target": "cubeB_main"},
     horizon=160,
     expert=expert,
+    dense=True,
 )

@@ -31,4 +31,5 @@ class Task:
     arms: int = 1
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
     spacious: bool = True  # whether objects may start in a wider range than robosuite's
+    dense: bool = False  # whether robosuite's shaped reward is a function of the present state
     remembers: tuple[str, ...] = ()  # what robosuite's environment counts along the way

@@ -1,0 +1,125 @@
+"""A reward as a folder: what it is in `reward.json`, its numbers in `weights.safetensors`.
+
+    reward.json          {"format", "name", "spec", "settings"}
+    weights.safetensors  arrays by name, absent where there are none
+    exam.json            what the exam found, see robostack.exam; it knows the fingerprint
+
+Nothing in it is code, and nothing that is loaded is executed.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from robostack.types import Episode, RobotSpec, SpecMismatch
+
+FORMAT = 2
+WEIGHTS, CARD = "weights.safetensors", "reward.json"
+
+
+class RewardError(RuntimeError):
+    """A reward that cannot be trained on or applied to this data, or a folder that holds none."""
+
+
+class SavedReward(abc.ABC):
+    """Base of the rewards that live in a folder. A subclass has a `name`, `score`, and
+
+    settings()                         plain data that the arrays do not hold
+    arrays()                           its numbers
+    restore(spec, settings, arrays)    the inverse of the two
+    """
+
+    name: ClassVar[str] = ""
+    spec: RobotSpec
+    home: Path | None = None  # the folder that it was loaded from or saved to
+
+    @abc.abstractmethod
+    def score(self, episode: Episode) -> np.ndarray:
+        """Potential f32[T+1] in [0, 1]."""
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(
+        cls, spec: RobotSpec, settings: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> SavedReward:
+        """Raises ValueError or KeyError where settings or arrays do not fit."""
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        digest.update(json.dumps(self.settings(), sort_keys=True).encode())
+        for key, value in sorted(self.arrays().items()):
+            digest.update(f"{key}{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {key: np.ascontiguousarray(value) for key, value in self.arrays().items()}
+        if arrays:
+            save_file(arrays, folder / WEIGHTS)
+        card = {
+            "format": FORMAT,
+            "name": self.name,
+            "spec": json.loads(self.spec.to_json()),
+            "settings": self.settings(),
+        }
+        partial = folder / f".{CARD}"
+        partial.write_text(json.dumps(card, indent=1) + "\n")
+        partial.replace(folder / CARD)
+        self.home = folder
+
+
+def reward_folder(path: str | Path) -> Path:
+    """A reward's folder, or the one inside the run that trained it."""
+    path = Path(path)
+    return path / "reward" if (path / "reward" / CARD).is_file() else path
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """{"format", "name", "spec", "settings"} of a saved reward. Raises RewardError where there is
+    none or it is of another version."""
+    folder = reward_folder(path)
+    try:
+        card = json.loads((folder / CARD).read_text())
+        card["spec"] = RobotSpec.from_json(json.dumps(card["spec"]))
+        name, version = card["name"], card.get("format", 1)
+    except (OSError, KeyError, TypeError, ValueError, SpecMismatch) as error:
+        raise RewardError(
+            f"{folder} holds no reward (no readable {CARD}: {error}); make one with "
+            "`robostack train reward`"
+        ) from None
+    if version != FORMAT:
+        raise RewardError(
+            f"{folder}: the reward {name!r} is of format {version}, expected {FORMAT}; train it "
+            "again"
+        )
+    return card
+
+
+def load(cls: type[SavedReward], path: str | Path) -> SavedReward:
+    """A reward of class `cls` from its folder. Raises RewardError if it does not fit."""
+    folder, card = reward_folder(path), read_card(path)
+    try:
+        file = folder / WEIGHTS
+        arrays = load_file(file) if file.is_file() else {}
+        reward = cls.restore(card["spec"], card["settings"], arrays)
+    except RewardError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of it
+        raise RewardError(f"{folder} holds no {cls.name} reward that fits: {error}") from None
+    reward.home = folder
+    return reward
