@@ -96,15 +96,14 @@ def policy_folder(path: str | Path) -> Path:
     return path / "policy" if (path / "policy").is_dir() else path
 
 
-def _gather(
-    run: Run, seeds: list[int], produce: Callable[[list[int]], Iterator[Episode]]
+def gather(
+    path: Path, seeds: list[int], produce: Callable[[list[int]], Iterator[Episode]]
 ) -> Store | None:
-    """Append what `produce` yields for the seeds that the run's store lacks.
+    """Append what `produce` yields for the seeds that the store at `path` lacks.
 
     Rollouts are functions of their seeds, so a seed that was interrupted half-way is produced
     again and what the store already has of it is skipped.
     """
-    path = run.path / "store"
     store = Store(path) if (path / "zarr.json").is_file() else None
     have = Counter(store.attributes(i)["seed"] for i in store.ids()) if store else Counter()
     last = store.attributes(store.ids()[-1])["seed"] if have else None
@@ -143,7 +142,7 @@ def collect(
             return arena.branches(folder, config.runner, config.branch, missing, label)
         return arena.rollouts(folder, config.runner, missing, label, config.tries)
 
-    store = _gather(run, seeds, produce)
+    store = gather(run.path / "store", seeds, produce)
     attributes = [store.attributes(i) for i in store.ids()]
     return run.finish(
         {"episodes": len(attributes), "successes": sum(bool(a["success"]) for a in attributes)}
@@ -171,7 +170,7 @@ def evaluate(
         return run.done
     seeds = list(range(config.first_seed, config.first_seed + config.episodes))
     folder = policy_folder(policy)
-    store = _gather(run, seeds, lambda s: arena.rollouts(folder, config.runner, s, label))
+    store = gather(run.path / "store", seeds, lambda s: arena.rollouts(folder, config.runner, s, label))
     rows = [store.attributes(i) for i in store.ids()]
     result = Evaluation(
         [row["seed"] for row in rows],

@@ -77,6 +77,12 @@ def _collect(config, args) -> dict:
         return stages.collect(arena, config, args.out, args.policy, _existing(args))
 
 
+def _cases(config, args) -> dict:
+    from robostack import cases
+
+    return cases.make(config, args.out, args.workers, _existing(args))
+
+
 def _train_bc(config, args) -> dict:
     from robostack import stages
 
@@ -225,6 +231,13 @@ VERBS: dict[str, Verb] = {
         _config("stages", "CollectCommand"),
         _collect,
         takes=("--policy",),
+    ),
+    "cases": Verb(
+        "scripted successes, near misses, failures, recoveries, hovering: for training and exams",
+        "robostack cases --out runs/exam\n"
+        "robostack cases --out runs/cases tasks='[Lift]' seeds=60 first_seed=30000 shifts='{}'",
+        _config("cases", "CasesCommand"),
+        _cases,
     ),
     "train bc": Verb(
         "clone demonstrations",

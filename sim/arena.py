@@ -20,6 +20,7 @@ from robostack.policy.vla import VLA
 from robostack.pool import Pool
 from robostack.protocols import Policy
 from robostack.rollout import branches, hash_seed, rollout
+from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
 from robostack.types import Episode, Observation, RobotSpec
 
@@ -255,6 +256,10 @@ def _branch(
     )
 
 
+def _cases(worker: Worker, env: EnvConfig, config: CaseConfig, seed: int) -> list[Episode]:
+    return Cases(worker.env(env), config).play(seed)
+
+
 class Arena:
     """Rollouts of one simulated environment over worker processes. Results come in the order
     of the seeds and do not depend on the number of workers."""
@@ -296,6 +301,14 @@ class Arena:
         folder = self._folder(policy)
         jobs = [(self.config, folder, runner, branch, seed) for seed in seeds]
         for episodes in progress(self._pool.run(_branch, jobs), label, len(jobs)):
+            yield from episodes
+
+    def cases(
+        self, env: EnvConfig, config: CaseConfig, seeds: Iterable[int], label: str
+    ) -> Iterator[Episode]:
+        """Scripted episodes of known outcome in `env`, which need not be this arena's own."""
+        jobs = [(env, config, seed) for seed in seeds]
+        for episodes in progress(self._pool.run(_cases, jobs), label, len(jobs)):
             yield from episodes
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from robostack.sim.catalog import TASKS, listing, require
 from robostack.sim.perturb import Perturbations, check
 from robostack.sim.profiles import PROFILES
+from robostack.sim.scene import Scene
 from robostack.types import Observation, RobotSpec, Step
 
 ROBOTS = ("Panda", "Sawyer", "IIWA", "Jaco", "Kinova3", "UR5e")
@@ -107,9 +108,13 @@ class SimEnv(abc.ABC):
     def _load(self, saved: Any) -> None: ...
 
     @abc.abstractmethod
-    def plan(self) -> Iterator[np.ndarray]:
-        """Actions f32[A] of a scripted expert that looks at the privileged state as it goes.
-        Raises ValueError where nobody has written one."""
+    def plan(self, scene: Scene | None = None) -> Iterator[np.ndarray]:
+        """Actions f32[A] of a scripted expert that looks at the privileged state as it goes, or at
+        a `scene` that differs from it. Raises ValueError where nobody has written one."""
+
+    def other_requests(self) -> list:
+        """What else could be asked in the present scene, for `carry_out` of such tasks."""
+        return []
 
     def widen_placement(self, factor: float) -> None:
         """Let objects start in a range `factor` times as wide. Raises ValueError if they cannot."""

@@ -14,6 +14,7 @@ from robostack.sim.env import EnvConfig, SimEnv
 from robostack.sim.metaworld_tasks import INSTRUCTIONS, PREFIX
 from robostack.sim.perturb import dressed
 from robostack.sim.profiles import make_renderer
+from robostack.sim.scene import Scene
 from robostack.types import RobotSpec
 
 HORIZON = 500  # Meta-World's max_path_length
@@ -258,7 +259,9 @@ class MetaworldEnv(SimEnv):
         self._seen = seen.copy()
         self._match_looks()
 
-    def plan(self) -> Iterator[np.ndarray]:
+    def plan(self, scene: Scene | None = None) -> Iterator[np.ndarray]:
+        if scene is not None:
+            raise ValueError(f"{self.config.task}: its expert sees the scene as it is")
         policy = self._policy()
         while True:
             yield self.spec.clip(policy.get_action(self._seen))

@@ -237,7 +237,17 @@ class RobosuiteEnv(SimEnv):
         self.model.geom_rgba[:] = rgba
         self._match_looks()
 
-    def plan(self) -> Iterator[np.ndarray]:
+    @property
+    def handled(self) -> str:
+        """The body that the task is about."""
+        return self.task.keypoints["object"]
+
+    @property
+    def goal_body(self) -> str:
+        """The body where it shall end, "" where the task has none."""
+        return self.task.keypoints.get("target", "")
+
+    def plan(self, scene: Scene | None = None) -> Iterator[np.ndarray]:
         if self.task.expert is None:
             raise ValueError(f"{self.task.name} has no scripted expert")
         if (self.config.robot, self.config.controller) != ("Panda", "OSC_POSE"):
@@ -245,7 +255,7 @@ class RobosuiteEnv(SimEnv):
                 f"{self.task.name}: the expert is written for a Panda under OSC_POSE, not for "
                 f"{self.config.robot} under {self.config.controller}"
             )
-        return self.task.expert(self.scene)
+        return self.task.expert(scene or self.scene)
 
 
 def _widened(span, factor: float) -> list[float]:

@@ -18,6 +18,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
     ["sim", "real"],
     [
         "stages",
+        "cases",
         "figures",
         "page",
         "ledger",

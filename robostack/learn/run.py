@@ -27,7 +27,7 @@ import robostack
 from robostack.learn import processes
 
 Existing = Literal["refuse", "replace", "reuse"]
-ALONE = ("collect", "evaluate", "train reward", "train rl")  # verbs of one process
+ALONE = ("collect", "cases", "evaluate", "train reward", "train rl")  # verbs of one process
 
 
 class RunError(RuntimeError):

@@ -19,6 +19,7 @@ from robostack.sim.tabletop.layout import (
     aim,
     draw,
     holds,
+    requests,
 )
 from robostack.sim.tasks.task import Task
 
@@ -171,6 +172,16 @@ class TabletopEnv(RobosuiteEnv):
         return float(0.2 * reach + 0.2 * raised + 0.5 * bring)
 
     # experts -------------------------------------------------------------------------------
+    @property
+    def handled(self) -> str:
+        return f"{self.layout.mover.body}_main"
+
+    def other_requests(self) -> list[Request]:
+        """Requests that move another thing than the one that was asked for."""
+        asked, held_out = self.layout.request, TASKS[self.task.name][1]
+        fitting = requests(self.layout.things, asked.kind, held_out)
+        return [request for request in fitting if request.mover != asked.mover]
+
     def carry_out(self, request: Request, scene: Scene | None = None) -> Iterator[np.ndarray]:
         """Actions f32[7] that do what `request` says, be it what the instruction asks or not."""
         scene, things = scene or self.scene, self.layout.things

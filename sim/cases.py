@@ -1,0 +1,277 @@
+"""Scripted episodes of known outcome, to train rewards on and to examine them.
+
+A reward that has only seen successes believes in anything (every published one that skipped
+failures came back for them), so each start state is played in all of these ways:
+
+success       the expert, noisily
+near miss     the expert drops it late, grasps a few centimetres beside it, or puts it down beside
+              where it belongs
+failure       the expert loses its way early and wanders
+recovery      disturbed, it drops everything, begins anew and succeeds
+hover         the expert gets close and stays there until time is up
+wrong object  the expert does something else than it was asked (tasks with several requests)
+try           short ones that share a start state, in groups: which chunk was better?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robostack.rollout import Recorder, hash_seed, rollout
+from robostack.sim.env import SimEnv
+from robostack.sim.scene import Scene
+from robostack.types import Episode, Observation
+
+KINDS = ("success", "near miss", "failure", "recovery", "hover", "wrong object", "try")
+SUCCEED = ("success", "recovery")
+BESIDE = (0.025, 0.05)  # [m] by which a grasp misses
+ASIDE = (0.06, 0.13)  # [m] by which a place is missed
+_DRAWS = 6  # of a case whose outcome was not the one that was asked for
+
+
+@dataclass(frozen=True)
+class TryConfig:
+    """Chunks that are tried from the same states, for rewards that rank."""
+
+    points: int = 4  # states along a trajectory
+    tries: int = 8  # chunks from each
+    span: int = 8  # actions of a chunk
+
+
+@dataclass(frozen=True)
+class CaseConfig:
+    """What is played from each start state."""
+
+    kinds: tuple[str, ...] = KINDS
+    noise: float = 0.15  # of the expert's motions
+    tries: TryConfig = field(default_factory=TryConfig)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.kinds) - set(KINDS))
+        if unknown or not self.kinds:
+            raise ValueError(f"kinds: expected some of {', '.join(KINDS)}; got {self.kinds}")
+        if min(self.tries.points, self.tries.span) < 1 or self.tries.tries < 2:
+            raise ValueError(
+                f"tries: expected points and span of 1 or more and 2 tries or more, got {self.tries}"
+            )
+
+
+class Beside(Scene):
+    """A scene in which one body seems to stand a little beside where it is."""
+
+    def __init__(self, scene: Scene, body: str, shift: np.ndarray):
+        super().__init__(scene.model, scene.data, scene._site)
+        self._body, self._shift = body, shift
+
+    def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        position, rotation = super().body(name)
+        return (position + self._shift if name == self._body else position), rotation
+
+
+class Scripted:
+    """A Policy that follows `script`, a generator of actions f32[A] which looks at the scene."""
+
+    def __init__(self, env: SimEnv, script: Callable[[np.random.Generator], Iterator[np.ndarray]]):
+        self.env, self.script = env, script
+
+    def reset(self, seed: int) -> None:
+        self._actions = None
+        self._rng = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        if self._actions is None:  # the script looks at the scene, so it starts after the reset
+            self._actions = self.script(self._rng)
+        return self.env.spec.clip(next(self._actions))[None]
+
+
+class Cases:
+    """The cases of one environment. `play` is a function of the seed alone."""
+
+    def __init__(self, env: SimEnv, config: CaseConfig):
+        self.env, self.config = env, config
+        names = env.spec.action_names
+        self._moves = np.array([not name.endswith("gripper") for name in names])
+
+    def play(self, seed: int) -> list[Episode]:
+        """Every kind that the task has, from the start state of `seed`. What did not come about
+        after several draws is left out: some starts know no near miss, say."""
+        model = self._draw("success", seed, 0)
+        if model is None:
+            return []
+        found = {"success": model}
+        for kind in self.config.kinds:
+            if kind not in ("success", "try") and (kind != "wrong object" or self._others()):
+                found[kind] = self._draw(kind, seed, len(model))
+        episodes = [found[kind] for kind in self.config.kinds if found.get(kind) is not None]
+        if "try" in self.config.kinds:
+            episodes += self._tries(model, seed)
+        return episodes
+
+    def _others(self) -> list:
+        """Requests that the scene allows beside the one that was made."""
+        return self.env.other_requests()
+
+    def _draw(self, kind: str, seed: int, length: int) -> Episode | None:
+        """An episode whose outcome is that of its kind; None if none came about."""
+        for draw in range(_DRAWS):
+            drawn = hash_seed(seed, KINDS.index(kind), draw)
+            rng = np.random.default_rng(drawn)
+            script, most = self._script(kind, rng, length, 0.85**draw)
+            policy = Scripted(self.env, script)
+            # an episode that ends with its time looks like all others of its length
+            episode = rollout(
+                self.env, policy, seed, policy_seed=drawn, max_steps=most, label=kind, source="demo"
+            )
+            if bool(episode.success) == (kind in SUCCEED):
+                return episode
+        return None
+
+    def _script(self, kind: str, rng: np.random.Generator, length: int, sooner: float):
+        """The script of a kind and the steps that it is given. `length` is that of the success;
+        `sooner` shortens what the expert may do before it is interrupted."""
+        horizon = self.env.horizon
+        extra = round(length * rng.uniform(1.0, 1.5))
+        if kind == "success":
+            return self._expert, horizon
+        target = self.env.goal_body
+        way = rng.random() if kind == "near miss" else 0
+        if way > 0.66 and target:
+            return self._beside(rng, target, ASIDE), min(horizon, length + 15)
+        if way > 0.5:
+            most = round(length * rng.uniform(0.7, 1.2))
+            return self._beside(rng, self.env.handled, BESIDE), min(horizon, most)
+        share = {"near miss": (0.7, 0.97), "failure": (0.0, 0.5), "recovery": (0.3, 0.9)}
+        low, high = share.get(kind, (0.5, 0.95))
+        first = round(length * rng.uniform(low, high) * sooner)
+        if kind == "near miss":
+            return self._then(first, self._fumble), min(horizon, first + int(rng.integers(4, 15)))
+        if kind == "failure":
+            return self._then(first, self._wander), min(horizon, extra + 10)
+        if kind == "recovery":
+            return self._disturbed(first), horizon + 60
+        if kind == "hover":
+            return self._then(first, self._stay), horizon
+        return self._astray(rng), min(horizon, round(1.3 * length))
+
+    # scripts: each a function of a generator of random numbers, because a script starts late ----
+    def _noisy(self, plan: Iterator[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
+        for action in plan:
+            yield action + self.config.noise * rng.standard_normal(len(action)) * self._moves
+        yield from self._stay(rng, np.zeros(len(self._moves)))
+
+    def _expert(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        return self._noisy(self.env.plan(), rng)
+
+    def _beside(self, draw: np.random.Generator, body: str, reach: tuple[float, float]):
+        angle, distance = draw.uniform(-np.pi, np.pi), draw.uniform(*reach)
+        shift = distance * np.array([np.cos(angle), np.sin(angle), 0])
+
+        def script(rng):
+            scene = Beside(self.env.scene, body, shift)
+            return self._noisy(self.env.plan(scene), rng)
+
+        return script
+
+    def _astray(self, draw: np.random.Generator):
+        choice = draw.random()
+
+        def script(rng):
+            others = self._others()
+            request = others[int(choice * len(others))]
+            return self._noisy(self.env.carry_out(request), rng)
+
+        return script
+
+    def _then(self, steps: int, what: Callable):
+        """The expert for `steps`, then something else."""
+
+        def script(rng):
+            action = np.zeros(len(self._moves), np.float32)
+            for _, action in zip(range(steps), self._expert(rng)):
+                yield action
+            yield from what(rng, action)
+
+        return script
+
+    def _disturbed(self, steps: int):
+        def script(rng):
+            for _, action in zip(range(steps), self._expert(rng)):
+                yield action
+            for _, action in zip(range(rng.integers(6, 15)), self._wander(rng, None)):
+                yield np.where(self._moves, action, -1.0)  # with open fingers
+            yield from self._expert(rng)
+
+        return script
+
+    def _wander(self, rng: np.random.Generator, last: np.ndarray | None) -> Iterator[np.ndarray]:
+        """A smooth random walk of the velocity; the fingers change their mind now and then."""
+        drift, fingers = np.zeros(len(self._moves)), rng.choice([-1.0, 1.0])
+        while True:
+            drift = 0.85 * drift + 0.35 * rng.standard_normal(len(drift))
+            fingers = -fingers if rng.random() < 0.04 else fingers
+            yield np.where(self._moves, drift, fingers)
+
+    def _fumble(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
+        """Let go and move away, upwards on the whole."""
+        away = rng.uniform(-0.4, 0.4, len(self._moves))
+        away[2] = rng.uniform(0.1, 0.6)
+        while True:
+            noise = self.config.noise * rng.standard_normal(len(away))
+            yield np.where(self._moves, away + noise, -1.0)
+
+    def _stay(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
+        while True:
+            noise = 0.05 * rng.standard_normal(len(last))
+            yield np.where(self._moves, noise, np.sign(last))
+
+    # tries ---------------------------------------------------------------------------------
+    def _tries(self, model: Episode, seed: int) -> list[Episode]:
+        """Groups of chunks along the success `model`: its own and changed ones, executed."""
+        config, found = self.config.tries, []
+        rng = np.random.default_rng(hash_seed(seed, KINDS.index("try")))
+        last = max(len(model) - config.span // 2, 1)
+        stops = np.sort(rng.choice(last, min(config.points, last), replace=False))
+        self.env.reset(seed)
+        for t, action in enumerate(model.actions):
+            if t in stops:
+                here = self.env.snapshot()
+                own = model.actions[t : t + config.span]
+                own = np.concatenate([own, np.repeat(own[-1:], config.span - len(own), axis=0)])
+                for chunk in changed(own, self._moves, config.tries, rng):
+                    found.append(self._try(here, self.env.spec.clip(chunk), seed, t))
+                self.env.restore(here)
+            if self.env.step(action).terminated:
+                break
+        return found
+
+    def _try(self, here: tuple, chunk: np.ndarray, seed: int, t: int) -> Episode:
+        group = f"seed {seed} step {t}"
+        record = Recorder(self.env, "rollout", seed, group, "try", [self.env.restore(here)])
+        for action in chunk:
+            record.steps.append(self.env.step(action))
+            record.actions.append(action)
+            if record.steps[-1].terminated:
+                break
+        return record.episode()
+
+
+def changed(
+    chunk: np.ndarray, moves: np.ndarray, count: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """`count` chunks f32[H, A] around one: itself, itself with the fingers the other way, standing
+    still, elsewhere, and then itself pulled aside as a whole, a little or a lot, which is how the
+    samples of a policy differ."""
+    fixed = [
+        chunk,
+        np.where(moves, chunk, -chunk),
+        np.where(moves, 0.0, chunk),
+        np.where(moves, rng.uniform(-1, 1, chunk.shape[1]), chunk),
+    ]
+    yield from fixed[:count]
+    for k in range(count - len(fixed)):
+        scale = 0.2 if k % 2 else 0.5
+        pull = scale * rng.standard_normal(chunk.shape[1]) * moves
+        yield chunk + pull + 0.1 * rng.standard_normal(chunk.shape) * moves
