@@ -267,6 +267,7 @@ class Batch:
             **dataclasses.asdict(cell),
             "seed": seed,
             "success": played.success if played else None,
+            **({"stopped": played.stopped} if played and played.stopped is not None else {}),
             "steps": played.steps if played else 0,
             "seconds": round(played.seconds, 3) if played else 0.0,
             "act_seconds": round(sum(played.act_ms) / 1e3, 4) if played else 0.0,

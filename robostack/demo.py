@@ -16,7 +16,7 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
 from robostack.prefer import PreferConfig
-from robostack.rewards.load import KINDS
+from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, RunnerConfig
 from robostack.sim.env import EnvConfig
 from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
@@ -104,7 +104,7 @@ class Ring:
             label="collect tries",
         )
         self._say("collect tries", f"{collected['episodes']} tries from shared states")
-        for kind in KINDS:
+        for kind in LEARNED:
             stages.train_reward(
                 replace(self.config.reward, kind=kind),
                 [self.demos, tries],
@@ -113,7 +113,7 @@ class Ring:
                 existing="reuse",
             )
         self.rewards = score.load_rewards(
-            ["keypoints", "deviation", *(str(self.out / "rewards" / kind) for kind in KINDS)],
+            ["keypoints", "deviation", *(str(self.out / "rewards" / kind) for kind in LEARNED)],
             [self.demos],
             self.config.bc.policy.horizon,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,24 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)  # but for rounding
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a positive scores above a negative, ties counting half (Mann and Whitney)."""
+    if not len(positive) or not len(negative):
+        raise ValueError(f"auc: expected some of both, got {len(positive)} and {len(negative)}")
+    difference = np.asarray(positive)[:, None] - np.asarray(negative)[None]
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+
+
+def stops(succeeded: Iterable[bool], stopped: Iterable[bool]) -> dict[str, int]:
+    """How tries ended that had to end by themselves (`robostack.protocols.Stops`)."""
+    pairs = [(bool(a), bool(b)) for a, b in zip(succeeded, stopped, strict=True)]
+    return {
+        "stopped_and_succeeded": pairs.count((True, True)),
+        "stopped_wrongly": pairs.count((False, True)),
+        "never_stopped": sum(not b for _, b in pairs),
+    }
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

@@ -72,6 +72,24 @@ class Explains(Protocol):
 
 
 @runtime_checkable
+class Watcher(Protocol):
+    """Looks on while one try goes on, and says when it is done."""
+
+    def see(self, observation: Observation) -> bool:
+        """Whether to stop here. It is told every observation once, in order, the first included;
+        what it remembers of them, to want m of n in agreement for instance, is its own business."""
+
+
+@runtime_checkable
+class Stops(Protocol):
+    """A reward that can end a try: "done" as an output that a runner obeys (World-Env, arXiv
+    2509.24948), not a privilege of the simulator."""
+
+    def watch(self) -> Watcher:
+        """A new one for each try."""
+
+
+@runtime_checkable
 class ChunkReward(Protocol):
     """A reward that can judge actions before they are executed."""
 

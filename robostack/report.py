@@ -13,6 +13,7 @@ from robostack import config, figures, page
 from robostack.data.store import Store
 from robostack.demo import CONTROLS
 from robostack.evaluate import mcnemar, wilson
+from robostack.exam.metrics import auc
 from robostack.learn.run import finished
 from robostack.prefer import load as load_preferences
 from robostack.types import Episode
@@ -155,12 +156,6 @@ def _curves(turn: Path) -> str:
     if constant:
         panels[2][2]["constant reward"] = _line(constant, "rollouts", "rollout_success")
     return f"<h2>Learning curves</h2>{figures.curves(panels)}"
-
-
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a positive scores above a negative, ties counting half."""
-    above = positive[:, None] - negative[None]
-    return float((above > 0).mean() + 0.5 * (above == 0).mean())
 
 
 def _rewards(turns: list[Path]) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from robostack import figures, page
-from robostack.evaluate import mcnemar, paired_bootstrap, wilson
+from robostack.evaluate import mcnemar, paired_bootstrap, stops, wilson
 from robostack.learn.run import write_json
 from robostack.ledger import CONTROL, Cell, Ledger
 
@@ -36,9 +36,11 @@ def _rate(rows: list[dict]) -> dict:
 
 
 def cell_summary(cell: Cell, rows: list[dict], early: bool, errors: list[dict]) -> dict:
-    """Success with its interval; steps, latency and speed as medians over episodes."""
+    """Success with its interval; steps, latency and speed as medians over episodes; where a reward
+    had to stop the tries, how often it did and was right."""
     won = [row["steps"] for row in rows if row["success"]]
     acting = [row["act_ms"] for row in rows if row["act_ms"] is not None]
+    told = [row for row in rows if "stopped" in row]
     speed = [row["steps"] / max(row["seconds"] - row["act_seconds"], 1e-9) for row in rows]
     return {
         "policy": cell.policy,
@@ -51,6 +53,7 @@ def cell_summary(cell: Cell, rows: list[dict], early: bool, errors: list[dict]) 
         "stopped_early": early,
         "rerun": sum(row["attempts"] > 1 for row in [*rows, *errors]),
         "errors": len(errors),
+        **({"stops": stops(*zip(*((r["success"], r["stopped"]) for r in told)))} if told else {}),
     }
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robostack.protocols import Env, Policy, Snapshots
+from robostack.protocols import Env, Policy, Snapshots, Watcher
 from robostack.types import Episode, Step
+
+STOPPED = "stopped"  # label of an episode that ended because its watcher said so
 
 
 @dataclass
@@ -57,23 +59,42 @@ def rollout(
     source: str = "rollout",
     group: str = "",
     label: str = "",
+    stop: Watcher | None = None,
 ) -> Episode:
-    """One try: until the environment ends it or after `max_steps` actions.
+    """One try: until the environment ends it, `stop` says that it is done, or after `max_steps`
+    actions.
 
     `start` continues from a Step that `env` has just returned (a restored snapshot) instead of
     resetting to `seed`. `policy_seed` fixes what the policy draws; it defaults to `seed`.
+
+    `stop` is told every observation; the rest of a chunk is dropped when it says so, though not
+    before the first action. Such an episode has the label STOPPED; `terminated` and `success`
+    stay the environment's verdict, so that one can see whether it was right.
     """
+    if stop is not None and label:
+        raise ValueError(f"label={label!r}: a try with a watcher gets its label from that")
     policy.reset(seed if policy_seed is None else policy_seed)
     first = env.reset(seed) if start is None else start
     record = Recorder(env, source, seed, group, label, [first])
+    if stop is not None:
+        stop.see(first.observation)
     while True:
         for action in policy.act(record.steps[-1].observation):
             step = env.step(action)
             record.steps.append(step)
             record.actions.append(np.asarray(action, np.float32))
             full = max_steps is not None and len(record.actions) >= max_steps
-            if step.terminated or step.truncated or full:
+            stopped = stop is not None and stop.see(step.observation)
+            if stopped:
+                record.label = STOPPED
+            if step.terminated or step.truncated or full or stopped:
                 return record.episode()
+
+
+def over(episode: Episode) -> bool:
+    """Whether nothing could come after it: a true terminal, or a stop of its own accord. A time
+    limit leaves a future that was not seen."""
+    return episode.terminated or episode.label == STOPPED
 
 
 def branches(

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robostack.data.store import StoreError, open_store, read_episodes
+from robostack.data.store import StoreError, iter_episodes, open_store
 from robostack.learn.run import progress
 from robostack.protocols import Reward
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.keypoints import KeypointAffordance
-from robostack.rewards.learned import RewardError
-from robostack.rewards.load import load_reward
+from robostack.rewards.load import import_reward, load_reward
+from robostack.rewards.saved import RewardError
 
 
 def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8) -> dict:
-    """Rewards by name from `keypoints`, `deviation` and folders of learned ones.
-
-    Deviation needs demonstrations to deviate from and a world model to find them with.
-    """
+    """Rewards by name from folders of saved ones, `keypoints`, `deviation` (from demonstrations,
+    with a world model among the rest), and `file.py:Class` of one's own."""
     found: dict[str, Reward] = {}
     for name in names:
+        if name == Deviation.name:
+            continue
         if name == KeypointAffordance.name:
-            found[name] = KeypointAffordance()
-        elif name != Deviation.name:
-            loaded = load_reward(name)
-            found[loaded.name] = loaded
+            reward = KeypointAffordance()
+        else:
+            own = ":" in name and not Path(name).exists()
+            reward = import_reward(name) if own else load_reward(name)
+        if reward.name in found:
+            raise RewardError(f"--reward {name}: a second one with the name {reward.name!r}")
+        found[reward.name] = reward
     if Deviation.name in names:
         if "world_model" not in found or not demonstrations:
-            raise RewardError("deviation needs --demos and a world model among the rewards")
-        found[Deviation.name] = Deviation(
-            found["world_model"], read_episodes(demonstrations), horizon
-        )
+            raise RewardError(
+                "deviation needs --demos and a world model among the rewards; or save one with "
+                "`robostack train reward kind=deviation`"
+            )
+        demos = iter_episodes(demonstrations)
+        found[Deviation.name] = Deviation(found["world_model"], demos, horizon)
     return found
 
 

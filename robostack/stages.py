@@ -4,7 +4,7 @@ call these and nothing else, so both do the same thing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,23 @@ import numpy as np
 
 from robostack import prefer as preferences
 from robostack.config import to_dict
-from robostack.data.store import Store, open_store, read_episodes, require_episodes
-from robostack.evaluate import Evaluation, mcnemar
+from robostack.data.store import (
+    Store,
+    iter_episodes,
+    open_store,
+    read_episodes,
+    require_episodes,
+)
+from robostack.evaluate import Evaluation, mcnemar, stops
 from robostack.learn import bc, dpo, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.policy.checkpoint import CheckpointError
 from robostack.policy.vla import VLA
-from robostack.protocols import ChunkReward, Reward
-from robostack.rewards.combine import combine
-from robostack.rewards.learned import RewardError
+from robostack.protocols import ChunkReward, Reward, Scores
+from robostack.rewards.combine import combine, explained
+from robostack.rewards.load import LEARNED, load_reward
+from robostack.rewards.saved import RewardError
+from robostack.rollout import STOPPED
 from robostack.sim.arena import Arena, BranchConfig, RunnerConfig
 from robostack.sim.env import EnvConfig
 from robostack.types import Episode
@@ -170,7 +178,9 @@ def evaluate(
         return run.done
     seeds = list(range(config.first_seed, config.first_seed + config.episodes))
     folder = policy_folder(policy)
-    store = gather(run.path / "store", seeds, lambda s: arena.rollouts(folder, config.runner, s, label))
+    store = gather(
+        run.path / "store", seeds, lambda s: arena.rollouts(folder, config.runner, s, label)
+    )
     rows = [store.attributes(i) for i in store.ids()]
     result = Evaluation(
         [row["seed"] for row in rows],
@@ -178,6 +188,8 @@ def evaluate(
         [row["steps"] for row in rows],
     )
     summary = result.summary()
+    if config.runner.stop:
+        summary["stops"] = stops(result.outcomes, [row["label"] == STOPPED for row in rows])
     if other is not None:
         summary["against"] = str(against)
         summary["mcnemar_p"] = mcnemar(np.array(other["outcomes"]), np.array(result.outcomes))
@@ -225,13 +237,32 @@ def train_reward(
     out: Path,
     seed: int = 0,
     existing: Existing = "refuse",
+    start: Path | None = None,
+    members: Sequence[str | Path] = (),
 ) -> dict:
+    """A reward from episodes. `start` is one to go on from, `members` what a combination or a
+    deviation is made of."""
     require_episodes(data)
-    settings = to_dict(config) | {"data": [str(p) for p in data]}
+    parts = [load_reward(path) for path in members]
+    before = None if start is None else load_reward(start)
+    if before is not None and before.name != config.kind:
+        raise RewardError(f"{start} is a {before.name}; kind={config.kind} cannot go on from it")
+    settings = to_dict(config) | {
+        "data": [str(p) for p in data],
+        "start": str(start),
+        "members": [str(p) for p in members],
+    }
     run = Run(out, "train reward", settings, seed, existing)
     if run.done:
         return run.done
-    reward.train(config, read_episodes(data), run, seed)
+    try:
+        if config.kind in LEARNED:
+            reward.train(config, iter_episodes(data), run, seed, before)
+        else:
+            reward.make(config, iter_episodes(data), parts, run)
+    except (ValueError, RewardError):  # settings or data that cannot be
+        run.abandon()
+        raise
     return finished(out)
 
 
@@ -311,8 +342,8 @@ def train_rl(
         return run.done
     start = VLA.load(policy_folder(policy))
 
-    def judge(episode: Episode) -> np.ndarray:
-        return combine({n: rewards[n].score(episode) for n in config.weights}, config.weights)
+    def judge(episode: Episode) -> Scores:
+        return combine({n: explained(rewards[n], episode) for n in config.weights}, config.weights)
 
     def roll(folder: Path, seeds: list[int]) -> Iterator[Episode]:
         return arena.rollouts(folder, config.runner, seeds, f"{label}: rollouts")

@@ -93,7 +93,9 @@ def _train_reward(config, args) -> dict:
     from robostack import stages
 
     data = [args.data] + ([args.demos] if args.demos else [])
-    return stages.train_reward(config, data, args.out, args.seed, _existing(args))
+    return stages.train_reward(
+        config, data, args.out, args.seed, _existing(args), args.start, args.reward
+    )
 
 
 def _train_dpo(config, args) -> dict:
@@ -250,11 +252,15 @@ VERBS: dict[str, Verb] = {
     "train reward": Verb(
         "learn a reward from successes and failures",
         "robostack train reward --data runs/tries --demos runs/demos --out runs/progress "
-        "kind=progress",
+        "kind=progress\n"
+        "robostack train reward --data runs/one-demo --start runs/progress --out runs/adapted "
+        "kind=progress steps=100\n"
+        "robostack train reward --data runs/tries --reward runs/world --reward runs/progress "
+        "--out runs/both kind=combined combined.pessimism=0.5",
         _config("learn.reward", "RewardConfig"),
         _train_reward,
         needs=("--data",),
-        takes=("--demos",),
+        takes=("--demos", "--start", "--reward"),
     ),
     "train dpo": Verb(
         "improve a policy on preferences",

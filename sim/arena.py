@@ -18,8 +18,8 @@ from robostack.policy.chunking import ChunkRunner
 from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
-from robostack.protocols import Policy
-from robostack.rollout import branches, hash_seed, rollout
+from robostack.protocols import Policy, Stops, Watcher
+from robostack.rollout import STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
 from robostack.types import Episode, Observation, RobotSpec
@@ -42,6 +42,8 @@ class RunnerConfig:
     delay: int = 0  # control steps that a chunk takes to compute, while the old one goes on; the
     # perturbation of that name delays every single action instead
     rtc: Realtime = "none"  # how a chunk takes the delay into account, see policy/rtc.py
+    stop: str = ""  # folder of a reward that says when a try is done, in the place of the
+    # simulator, which then lets it run on to the time limit
 
     def __post_init__(self) -> None:
         if self.execute < 1 or self.steps < 1 or not self.level >= 0:
@@ -121,12 +123,33 @@ class Worker:
     opened: SimEnv | None = field(default=None, repr=False)
     loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
     served: dict[str, RemotePolicy] = field(default_factory=dict, repr=False)
+    judges: dict[str, Stops] = field(default_factory=dict, repr=False)  # by RunnerConfig.stop
 
-    def env(self, config: EnvConfig) -> SimEnv:
+    def env(self, config: EnvConfig, runner: RunnerConfig | None = None) -> SimEnv:
+        """Where a runner has a judge to stop it, success alone ends nothing."""
         if self.config != config:
             self.close()
             self.opened, self.config = make_env(config), config
+        self.opened.ends = runner is None or not runner.stop
         return self.opened
+
+    def watcher(self, runner: RunnerConfig, env: SimEnv) -> Watcher | None:
+        """A new one for a try, of the runner's judge if it has one."""
+        if not runner.stop:
+            return None
+        if runner.stop not in self.judges:
+            from robostack.rewards.load import load_reward  # only where it is asked for
+
+            judge = load_reward(runner.stop)
+            if not isinstance(judge, Stops):
+                raise ValueError(
+                    f"runner.stop={runner.stop}: a reward of kind {judge.name} cannot stop a try; "
+                    "expected one with `watch`, such as success"
+                )
+            self.judges[runner.stop] = judge
+        judge = self.judges[runner.stop]
+        judge.spec.require_same(env.spec, f"the reward {runner.stop}", "the environment")
+        return judge.watch()
 
     def policy(self, folder: str, runner: RunnerConfig, env: SimEnv) -> Policy:
         if folder.startswith(REMOTE):
@@ -191,12 +214,14 @@ class Played:
     seconds: float  # of the whole episode
     act_ms: tuple[float, ...]  # of each answer of the policy
     film: np.ndarray | None  # u8[T+1, H, W, 3] of the first camera
+    stopped: bool | None = None  # by the runner's judge; None: it has none
 
 
 def play(worker: Worker, trial: Trial) -> Played:
     """Raises Unplayable where policy and task do not fit; any other error is this episode's."""
     try:
-        env = worker.env(trial.env)
+        env = worker.env(trial.env, trial.runner)
+        watcher = worker.watcher(trial.runner, env)
         if trial.policy == EXPERT:
             env.plan()  # says so if there is none
             policy = ScriptedExpert(env, trial.noise)
@@ -211,7 +236,7 @@ def play(worker: Worker, trial: Trial) -> Played:
     timed, begin = Timed(policy), time.perf_counter()
     # a policy draws what it draws in `_roll`, so that a stage's evaluation is this one's
     drawn = trial.seed if trial.policy in (EXPERT, RANDOM) else hash_seed(trial.seed, 0)
-    episode = rollout(env, timed, trial.seed, policy_seed=drawn)
+    episode = rollout(env, timed, trial.seed, policy_seed=drawn, stop=watcher)
     film = next(iter(episode.images.values()), None) if trial.film else None
     return Played(
         success=bool(episode.success),
@@ -219,6 +244,7 @@ def play(worker: Worker, trial: Trial) -> Played:
         seconds=time.perf_counter() - begin,
         act_ms=tuple(1e3 * s for s in timed.seconds),
         film=film,
+        stopped=episode.label == STOPPED if watcher is not None else None,
     )
 
 
@@ -230,10 +256,10 @@ def _demonstrate(worker: Worker, config: EnvConfig, seed: int, noise: float) -> 
 def _roll(
     worker: Worker, config: EnvConfig, folder: str, runner: RunnerConfig, seed: int, attempt: int
 ) -> Episode:
-    env = worker.env(config)
-    policy = worker.policy(folder, runner, env)
-    group = f"seed {seed} step 0"
-    return rollout(env, policy, seed, policy_seed=hash_seed(seed, attempt), group=group)
+    env = worker.env(config, runner)
+    policy, drawn = worker.policy(folder, runner, env), hash_seed(seed, attempt)
+    watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
+    return rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
 
 
 def _branch(
@@ -298,6 +324,10 @@ class Arena:
         seeds: Iterable[int],
         label: str,
     ) -> Iterator[Episode]:
+        if runner.stop:
+            raise ValueError(
+                "runner.stop: tries that branch end after `span` actions; leave it out"
+            )
         folder = self._folder(policy)
         jobs = [(self.config, folder, runner, branch, seed) for seed in seeds]
         for episodes in progress(self._pool.run(_branch, jobs), label, len(jobs)):

@@ -55,7 +55,7 @@ class CaseConfig:
             raise ValueError(f"kinds: expected some of {', '.join(KINDS)}; got {self.kinds}")
         if min(self.tries.points, self.tries.span) < 1 or self.tries.tries < 2:
             raise ValueError(
-                f"tries: expected points and span of 1 or more and 2 tries or more, got {self.tries}"
+                f"tries: expected points and span of 1 or more, 2 tries or more, got {self.tries}"
             )
 
 

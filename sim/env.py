@@ -66,6 +66,7 @@ class SimEnv(abc.ABC):
     """A MuJoCo environment as an Env with snapshots. A family of tasks fills in the hooks."""
 
     instruction: str = ""  # of the present episode
+    ends: bool = True  # at success; else it runs on to the time limit and only tells of it
 
     def __init__(self, config: EnvConfig, spec: RobotSpec, horizon: int, renderer):
         self.config, self.spec, self.renderer = config, spec, renderer
@@ -151,8 +152,8 @@ class SimEnv(abc.ABC):
         success = bool(self._success())
         return Step(
             observation=observation,
-            terminated=success,
-            truncated=not success and self._steps >= self.horizon,
+            terminated=success and self.ends,
+            truncated=not (success and self.ends) and self._steps >= self.horizon,
             success=success,
             keypoints={name: np.asarray(p, np.float32) for name, p in self._keypoints().items()},
             truth=self._truth(success),

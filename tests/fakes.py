@@ -106,12 +106,13 @@ SQUARE_SPEC = replace(SPEC, state_names=("nothing",), cameras={"top": (32, 32)})
 def square_episode(seed: int, steps: int = 16, success=True, jerky=False) -> Episode:
     """A bright square whose column is the progress; action 0 is how far it moves in a step.
 
-    Its row and the other actions say nothing. Successes end at the right edge, failures wander on
+    Its row and the other actions say nothing; the fingers stay open. Successes end at the right edge, failures wander on
     the left. A jerky one is fast for a while and then slow, or the reverse, and has its place as
     its state, which otherwise says nothing either.
     """
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-1, 1, (steps, 3)).astype(np.float32)
+    actions[:, 2] = -1  # open fingers
     if jerky:
         fast = (np.arange(steps) < rng.integers(4, steps - 4)) == (rng.random() < 0.5)
         actions[:, 0] = np.where(fast, 0.8, -0.8) + 0.2 * actions[:, 0]

@@ -215,20 +215,37 @@ def open_store(path: str | Path) -> Store:
     return Store(path / "store" if (path / "store" / "zarr.json").is_file() else path)
 
 
-def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
-    """All episodes of several stores. Raises StoreError where one is empty."""
-    found: list[Episode] = []
+def find_stores(path: str | Path) -> list[Path]:
+    """A store, the one inside a run folder, or all that a run of `robostack cases` lists."""
+    path = Path(path)
+    if not (path / "zarr.json").is_file() and not (path / "store" / "zarr.json").is_file():
+        try:
+            listed = json.loads((path / "summary.json").read_text())["stores"]
+            return [path / entry["path"] for entry in listed]
+        except (OSError, KeyError, TypeError, json.JSONDecodeError):
+            pass  # no such run; opening it says what is missing
+    return [path]
+
+
+def iter_episodes(paths: Iterable[str | Path]) -> Iterator[Episode]:
+    """All episodes of several stores, one at a time. Raises StoreError where one is empty."""
     for path in paths:
-        store = open_store(path)
-        store.require_episodes()
-        found += [episode for _, episode in store.episodes()]
-    return found
+        for each in find_stores(path):
+            store = open_store(each)
+            store.require_episodes()
+            for _, episode in store.episodes():
+                yield episode
+
+
+def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
+    return list(iter_episodes(paths))
 
 
 def require_episodes(paths: Iterable[str | Path]) -> None:
     """Raise StoreError where a store is missing or empty, before a run folder is made."""
     for path in paths:
-        open_store(path).require_episodes()
+        for each in find_stores(path):
+            open_store(each).require_episodes()
 
 
 def _write(folder: Path, episode: Episode) -> None:

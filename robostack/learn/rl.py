@@ -16,7 +16,9 @@ Its price is that it cannot push a chunk away, only stop imitating it.
 from __future__ import annotations
 
 import copy
+import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from robostack.alarms import Alarms, Watch
 from robostack.augment import AugmentConfig, augment
 from robostack.data.chunks import ChunkData
 from robostack.data.normalize import Normalizer
@@ -34,14 +37,18 @@ from robostack.device import device
 from robostack.learn import bc
 from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
-from robostack.learn.run import Run, generator, rng
+from robostack.learn.readings import Readings
+from robostack.learn.run import Run, generator, rng, write_json
 from robostack.policy.vla import VLA
-from robostack.rewards.combine import shaped_rewards
+from robostack.protocols import Scores
+from robostack.rewards.shaping import discount, shaped_rewards
+from robostack.rollout import over
 from robostack.types import Episode
 from robostack.vision import FrameEncoder, shrink
 
 Collect = Callable[[Path, list[int]], Iterable[Episode]]  # policy folder, seeds -> episodes
-Score = Callable[[Episode], np.ndarray]  # combined potential f32[T+1]
+Score = Callable[[Episode], Scores]  # the combined potential and how sure it is
+HISTORY = "alarms.json"  # readings of every iteration
 LARGEST = 20.0  # weight of a chunk, relative to one of average advantage
 
 
@@ -58,15 +65,17 @@ class RLConfig:
     warmup: int = 20
     average: float = 0.99
     temperature: float = 0.05  # in units of success probability
-    gamma: float = 0.99  # per control step
+    time_constant: float = 5.0  # [s] until a reward is worth 1/e, whatever the control rate
     trace: float = 0.95  # lambda of generalised advantage estimation
     shaping: float = 1.0  # weight of the potentials; 0 leaves bare success
+    gate: bool = False  # pay for potentials only where they are sure (see `shaped_rewards`)
     critic_updates: int = 100
     critic_batch: int = 128
     constant_reward: bool = False  # control: success and potentials are ignored
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     first_seed: int = 50_000  # of the environment, for rollouts
+    alarms: Alarms = field(default_factory=Alarms)  # of reward hacking
 
 
 class Critic(nn.Module):
@@ -116,11 +125,12 @@ class Replay:
 
     def __init__(self, vla: VLA, config: RLConfig):
         self.config = config
+        self.gamma = discount(vla.spec.control_hz, config.time_constant)
         self.data = ChunkData(vla.spec, vla.config.horizon)
         self.rewards: list[np.ndarray] = []
         self._frames: list[np.ndarray] = []
 
-    def add(self, episode: Episode, potential: np.ndarray) -> None:
+    def add(self, episode: Episode, scores: Scores) -> None:
         config = self.config
         self.data.add(episode)
         self._frames.append(shrink(episode.images, 32))
@@ -129,7 +139,11 @@ class Replay:
             return
         self.rewards.append(
             shaped_rewards(
-                config.shaping * potential, episode.success, episode.terminated, config.gamma
+                config.shaping * scores.potential,
+                episode.success,
+                over(episode),
+                self.gamma,
+                scores.confidence if config.gate else None,
             )
         )
 
@@ -140,9 +154,7 @@ class Replay:
         for i, (episode, rewards) in enumerate(zip(self.data.episodes, self.rewards)):
             rows = slice(self.data.row(i, 0), self.data.row(i, len(episode)))
             own = values[rows.start : rows.stop + 1]
-            advantage[rows] = advantages(
-                rewards, own, episode.terminated, self.config.gamma, self.config.trace
-            )
+            advantage[rows] = advantages(rewards, own, over(episode), self.gamma, self.config.trace)
         return advantage, advantage + values
 
     @torch.no_grad()
@@ -191,6 +203,7 @@ def train(
     replay = Replay(vla, config)
     for episode in demonstrations:
         replay.add(episode, score(episode))
+    readings, watch = Readings(vla, replay.data, seed), Watch(config.alarms, _history(run))
     critic = Critic(replay.data).to(device())
     critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3, weight_decay=1e-4)
     total = config.iterations * config.updates
@@ -199,16 +212,27 @@ def train(
     )
     parts = learner.parts(config.batch)
     store = Store.create(run.path / "store", vla.spec)
-    done, metrics = learner.resume(run) // config.updates, {}
+    done, metrics, raised = learner.resume(run) // config.updates, {}, []
     for iteration in range(config.iterations):
         episodes = _rollouts(config, store, iteration, learner, collect, run)
-        potentials = [score(e) for e in episodes]
-        for episode, potential in zip(episodes, potentials):
-            replay.add(episode, potential)
+        scores = [score(e) for e in episodes]
+        for episode, judged in zip(episodes, scores):
+            replay.add(episode, judged)
+        if iteration == 0:
+            readings.base(episodes, scores)
         random = rng(seed, iteration)
         critic_error = replay.fit_critic(critic, critic_optimizer, random)
         if iteration < done:  # resumed: the updates of this iteration are in the weights already
             continue
+        with averaged(learner):
+            taken = readings.take(learner.model, episodes, scores)
+        raised = watch.update(iteration, taken)
+        write_json(run.path / HISTORY, watch.history)
+        for alarm in raised:
+            text = f"warning: {label}, iteration {iteration + 1}: {alarm}"
+            print(text, file=sys.stderr, flush=True)
+        if raised and config.alarms.stop:
+            break
         advantage, _ = replay.targets(critic)
         rows = replay.data.rows()
         weight = chunk_weights(advantage[rows], config.temperature)
@@ -224,17 +248,35 @@ def train(
             | {
                 "rollout_success": float(np.mean([bool(e.success) for e in episodes])),
                 "rollouts": len(episodes) * (iteration + 1),
-                "potential_gain": float(np.mean([p[-1] - p[0] for p in potentials])),
+                "potential_gain": float(
+                    np.mean([s.potential[-1] - s.potential[0] for s in scores])
+                ),
                 "critic_error": critic_error,
                 "effective_share": float(weight.sum() ** 2 / (weight**2).sum() / len(weight)),
+                **{f"alarm_{name}": value for name, value in taken.items()},
             },
         )
         learner.save(run)
-    vla = learner.trained()
+    stopped = bool(raised) and config.alarms.stop
+    vla = _before(run, iteration, start) if stopped else learner.trained()
     vla.save(run.path / "policy")
     shutil.rmtree(run.path / "rollout-policy", ignore_errors=True)
-    run.finish({"rollouts": len(store), **metrics})
+    ended = {"stopped": {"iteration": iteration + 1, "alarms": raised}} if stopped else {}
+    run.finish({"rollouts": len(store), **metrics, **ended})
     return vla
+
+
+def _history(run: Run) -> list:
+    """Readings of an interrupted run, up to where it was cut."""
+    file = run.path / HISTORY
+    return json.loads(file.read_text()) if file.is_file() else []
+
+
+def _before(run: Run, iteration: int, start: VLA) -> VLA:
+    """The averaged policy of the iteration before, the last whose rollouts raised no alarm."""
+    if iteration == 0:
+        return copy.deepcopy(start)
+    return VLA.load(run.path / "rollout-policy" / f"{iteration - 1:03d}")
 
 
 def _rollouts(

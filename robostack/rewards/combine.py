@@ -1,40 +1,70 @@
-"""Several potentials as one, and potentials as rewards that cannot change what is optimal.
-
-Ng, Harada and Russell 1999: adding gamma Phi(s') - Phi(s) to a reward leaves the optimal policies
-alone. That needs two things which robot learning code tends to forget (methods of Robo-Dopamine,
-arXiv 2512.23703): Phi of a true terminal is 0, and a time limit is no terminal.
-"""
+"""What several rewards say of an episode, as one: a mean that lets go where they are unsure and
+expects little where they disagree."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from robostack.protocols import Explains, Reward, Scores
+from robostack.types import Episode
 
-def combine(potentials: dict[str, np.ndarray], weights: dict[str, float]) -> np.ndarray:
-    """Weighted mean f32[T+1] of potentials in [0, 1]; stays in [0, 1].
 
-    Raises ValueError for a weight without a potential, a negative weight, or no weight at all.
-    """
-    missing = sorted(set(weights) - set(potentials))
+def explained(reward: Reward, episode: Episode) -> Scores:
+    """Scores of any reward; one that does not explain itself is sure of everything."""
+    if isinstance(reward, Explains):
+        return reward.explain(episode)
+    potential = reward.score(episode)
+    return Scores(potential, np.ones_like(potential))
+
+
+def require_weights(weights: dict[str, float], names: set[str]) -> None:
+    """Raise ValueError for a weight of nothing, a negative weight, or no weight at all."""
+    missing = sorted(set(weights) - names)
     if missing:
-        raise ValueError(f"no potential for {missing}; there are: {sorted(potentials)}")
-    total = sum(weights.values())
-    if min(weights.values(), default=0) < 0 or total <= 0:
+        raise ValueError(f"no potential for {missing}; there are: {sorted(names)}")
+    values = np.array(list(weights.values()), np.float64)
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
         raise ValueError(f"weights: expected non-negative with a positive sum, got {weights}")
-    return sum(w / total * potentials[n] for n, w in weights.items()).astype(np.float32)
 
 
-def shaped_rewards(
-    potential: np.ndarray, success: bool, terminated: bool, gamma: float
-) -> np.ndarray:
-    """Reward f32[T] of each action: 1 for succeeding, plus gamma Phi(s') - Phi(s).
+def combine(
+    scores: dict[str, Scores],
+    weights: dict[str, float],
+    gate: float = 0.0,
+    pessimism: float = 0.0,
+) -> Scores:
+    """One potential from several, by name: mean - pessimism * spread, within [0, 1].
 
-    A terminated episode ends with Phi = 0, so what the potential lent is paid back in full. A
-    truncated one keeps its last Phi, because it went on, unseen; the learner bootstraps there.
+    mean        weighted, where a member whose confidence is below `gate` counts by weight times
+                confidence; where no member reaches the gate, all count by their weights alone
+    spread      standard deviation between the members, weighted alike; of a single member, which
+                cannot disagree with others, what it lacks of confidence
+    confidence  mean of the members', times 1 - 2 * deviation (0.5 is the largest that there is)
+
+    Pessimism about disagreement is what keeps an ensemble's mistakes from being sought out (the
+    R - kappa sigma of offline and model-based reinforcement learning). The terms are the members'
+    potentials. Raises ValueError for weights that make no mean.
     """
-    following = potential[1:].astype(np.float64).copy()
-    if terminated:
-        following[-1] = 0.0
-    rewards = gamma * following - potential[:-1]
-    rewards[-1] += float(bool(success))
-    return rewards.astype(np.float32)
+    require_weights(weights, set(scores))
+    used = [name for name, weight in weights.items() if weight > 0]
+    phi = np.stack([scores[name].potential for name in used]).astype(np.float64)  # [members, T+1]
+    sure = np.stack([scores[name].confidence for name in used]).astype(np.float64)
+    share = gated(np.array([weights[name] for name in used], np.float64), sure, gate)
+    mean = (share * phi).sum(0)
+    deviation = np.sqrt((share * (phi - mean) ** 2).sum(0))
+    confidence = (share * sure).sum(0)
+    spread = deviation if len(used) > 1 else 1 - confidence
+    return Scores(
+        np.clip(mean - pessimism * spread, 0, 1).astype(np.float32),
+        np.clip(confidence * (1 - 2 * deviation), 0, 1).astype(np.float32),
+        {name: scores[name].potential for name in used},
+    )
+
+
+def gated(weights: np.ndarray, confidence: np.ndarray, gate: float) -> np.ndarray:
+    """Each member's share f64[M, T+1], which sum up to 1, of weights f64[M] under confidences."""
+    plain = np.repeat(weights[:, None], confidence.shape[1], 1)
+    reached = confidence >= gate
+    counted = np.where(reached, plain, plain * confidence)
+    counted = np.where(reached.any(0), counted, plain)
+    return counted / counted.sum(0)

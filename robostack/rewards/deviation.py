@@ -1,43 +1,66 @@
 """Deviation from demonstrated actions: the R_act of NORA-1.5 (arXiv 2511.14659).
 
 Its term compares a chunk with the demonstrated one at the same state. Away from the demonstrations
-there is no such chunk, so the demonstrated state nearest in the world model's latents stands in.
+there is no such chunk, so the demonstrated states nearest in a world model's latents stand in.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from robostack.rewards.lessons import nearest
+from robostack.rewards.saved import RewardError, SavedReward
 from robostack.rewards.world_model import WorldModel
-from robostack.types import Episode, Observation
-from robostack.vision import shrink
+from robostack.types import Episode, Observation, RobotSpec
 
 SCALE = 0.5  # mean absolute action difference at which the potential has fallen to 1/e
+ALIKE = 8  # demonstrations with a like instruction that are looked at
 
 
-class Deviation:
+@dataclass(frozen=True)
+class DeviationConfig:
+    """What is compared."""
+
+    horizon: int = 8  # actions of a chunk
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"deviation.horizon: expected 1 or more, got {self.horizon}")
+
+
+class Deviation(SavedReward):
     name = "deviation"
 
     def __init__(self, world_model: WorldModel, demonstrations: Iterable[Episode], horizon: int):
         self.world_model, self.horizon = world_model, horizon
-        latents, chunks = [], []
+        self.spec, self.tasks = world_model.spec, ()
+        latents, chunks, tasks = [], [], []
         for episode in demonstrations:
-            frames, states = world_model.frames(episode)
-            latents.append(world_model.encode(frames, states)[:-1])
+            latents.append(world_model.encode(episode)[:-1])
             chunks.append(windows(episode.actions, horizon))
+            self.tasks += (episode.task,)
+            tasks += [len(self.tasks) - 1] * len(episode)
         if not latents:
-            raise ValueError("deviation needs at least one demonstration")
+            raise RewardError("deviation needs at least one demonstration")
         self._latents = torch.cat(latents)  # f32[M, D]
         self._chunks = np.concatenate(chunks)  # f32[M, H, A]
+        self._episode = np.array(tasks)
 
-    def demonstrated(self, latents: torch.Tensor) -> np.ndarray:
+    def demonstrated(self, latents: torch.Tensor, task: str) -> np.ndarray:
         """The demonstrated chunks f32[M, H, A] at the states nearest to latents f32[M, D]."""
-        nearest = torch.cdist(latents, self._latents, p=1).argmin(1)
-        return self._chunks[nearest.cpu().numpy()]
+        alike = self._alike(task)
+        index = torch.cdist(latents, self._latents[alike], p=1).argmin(1).cpu().numpy()
+        return self._chunks[alike[index]]
+
+    def _alike(self, task: str) -> np.ndarray:
+        """Rows of demonstrations of this instruction, or of those most like it."""
+        same = [i for i, other in enumerate(self.tasks) if other == task]
+        chosen = same if len(same) else nearest(task, self.tasks, ALIKE)
+        return np.flatnonzero(np.isin(self._episode, chosen))
 
     @torch.inference_mode()
     def score(self, episode: Episode) -> np.ndarray:
@@ -45,8 +68,7 @@ class Deviation:
 
         The last observation, which nothing followed, repeats the one before.
         """
-        frames, states = self.world_model.frames(episode)
-        wanted = self.demonstrated(self.world_model.encode(frames, states)[:-1])
+        wanted = self.demonstrated(self.world_model.encode(episode)[:-1], episode.task)
         gap = np.abs(windows(episode.actions, self.horizon) - wanted).mean((1, 2))
         closeness = np.exp(-gap / SCALE).astype(np.float32)
         return np.concatenate([closeness, closeness[-1:]])
@@ -55,18 +77,36 @@ class Deviation:
     def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
         """exp(-mean|chunk - demonstrated| / SCALE), f32[N]."""
         model = self.world_model
-        images = {name: image[None] for name, image in observation.images.items()}
-        frames = torch.from_numpy(shrink(images, model.encoder.side)).to(model.device)
-        state = torch.from_numpy(observation.state[None]).to(model.device)
-        wanted = self.demonstrated(model.encode(frames, model.normalize_state(state)))
+        latent = model.slow_eye(*model.glance(observation))
+        wanted = self.demonstrated(latent, observation.task)
         steps = min(self.horizon, chunks.shape[1])
         gap = np.abs(chunks[:, :steps] - wanted[:, :steps]).mean((1, 2))
         return np.exp(-gap / SCALE).astype(np.float32)
 
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.world_model.fingerprint().encode())
-        digest.update(self._chunks.tobytes())
-        return digest.hexdigest()[:16]
+    # saving ----------------------------------------------------------------------------------
+    def parts(self) -> dict[str, SavedReward]:
+        return {WorldModel.name: self.world_model}
+
+    def settings(self) -> dict:
+        return {"horizon": self.horizon, "tasks": list(self.tasks)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "latents": self._latents.cpu().numpy(),
+            "chunks": self._chunks,
+            "episode": self._episode,
+        }
+
+    @classmethod
+    def restore(
+        cls, spec: RobotSpec, settings: dict, arrays: dict, parts: dict[str, SavedReward]
+    ) -> Deviation:
+        found = cls.__new__(cls)
+        found.spec, found.world_model = spec, parts[WorldModel.name]
+        found.horizon, found.tasks = settings["horizon"], tuple(settings["tasks"])
+        found._latents = torch.from_numpy(arrays["latents"]).to(found.world_model.device)
+        found._chunks, found._episode = arrays["chunks"], arrays["episode"]
+        return found
 
 
 def windows(actions: np.ndarray, horizon: int) -> np.ndarray:

@@ -1,23 +1,23 @@
-"""What every learned reward shares: its data, its statistics, saving, loading, fingerprint."""
+"""What every learned reward shares: its data, its statistics, and being saved."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from robostack import config as configs
 from robostack.data.normalize import Normalizer
-from robostack.types import Episode, RobotSpec
-from robostack.vision import shrink
+from robostack.rewards.eye import EyeConfig, make_eye
+from robostack.rewards.saved import RewardError, SavedReward
+from robostack.types import Episode, Observation, RobotSpec
 
-SIDE = 32  # rewards look at pictures of this size [px]
-DISTRACTORS = (  # instructions of other tasks, as mismatched negatives
+ELSEWHERE = (  # instructions of other tasks, where the data have too few to be mismatched
     "open the door",
     "stack the red cube on the green cube",
     "lift the red cube",
@@ -25,28 +25,48 @@ DISTRACTORS = (  # instructions of other tasks, as mismatched negatives
     "put the can into the bin",
     "wipe the table",
 )
-WEIGHTS, CARD = "weights.safetensors", "reward.json"
 
 
-class RewardError(RuntimeError):
-    """A reward that cannot be trained on this data, or a folder that holds none."""
+@dataclass(frozen=True)
+class Track:
+    """What is kept of an episode beside its columns."""
+
+    task: str
+    success: bool
+    whole: bool  # whether it began at the beginning, and not at some state half-way
+    length: int  # observations
 
 
 class RewardData:
-    """Episodes as rewards see them: shrunk frames and states in one column each."""
+    """Episodes as rewards see them: what an eye keeps of the frames, states and actions, all in
+    one column each. The pictures themselves are let go, so that data may be larger than memory
+    would hold."""
 
-    def __init__(self, episodes: Iterable[Episode]):
-        self.episodes = list(episodes)
-        if not self.episodes:
+    def __init__(self, episodes: Iterable[Episode], eye: nn.Module):
+        self.tracks: list[Track] = []
+        seen, states, actions = [], [], []
+        for episode in episodes:
+            require_pictures(episode)
+            if self.tracks:
+                self.spec.require_same(episode.spec, "the first episode", "a later one")
+            self.spec = episode.spec
+            whole = not episode.group or episode.stamps[0] == 0
+            self.tracks.append(Track(episode.task, bool(episode.success), whole, len(episode) + 1))
+            seen.append(eye.look(episode.images))
+            states.append(episode.states)
+            actions.append(np.concatenate([episode.actions, 0 * episode.actions[:1]]))
+        if not self.tracks:
             raise RewardError("no episodes to learn from")
-        self.spec = self.episodes[0].spec
-        lengths = [len(e) + 1 for e in self.episodes]
-        self.first = np.concatenate([[0], np.cumsum(lengths)])[:-1]  # row of observation 0
-        self.length = np.array(lengths)  # observations an episode
-        self.frames = np.concatenate([shrink(e.images, SIDE) for e in self.episodes])
-        self.states = np.concatenate([e.states for e in self.episodes])
-        self.actions = np.concatenate([_padded(e.actions) for e in self.episodes])
-        self.success = np.array([bool(e.success) for e in self.episodes])
+        self.length = np.array([track.length for track in self.tracks])
+        self.first = np.concatenate([[0], np.cumsum(self.length)])[:-1]  # row of observation 0
+        self.seen, self.states = np.concatenate(seen), np.concatenate(states)
+        self.actions = np.concatenate(actions)
+        self.success = np.array([track.success for track in self.tracks])
+        self.whole = np.array([track.whole for track in self.tracks])
+        self.tasks = sorted({track.task for track in self.tracks})
+
+    def __len__(self) -> int:
+        return len(self.tracks)
 
     def require_successes(self, who: str) -> np.ndarray:
         """Indices of successful episodes; raises RewardError where there are none."""
@@ -54,46 +74,49 @@ class RewardData:
             raise RewardError(f"{who} learns from successes; none of the {len(self)} is one")
         return np.flatnonzero(self.success)
 
-    def __len__(self) -> int:
-        return len(self.episodes)
+    def rows(self, episode: int) -> slice:
+        return slice(self.first[episode], self.first[episode] + self.length[episode])
 
     def gather(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Frames uint8[..., C, side, side] and states f32[..., S] of observations `rows`."""
+        """What was seen and states f32[..., S] of observations `rows`."""
         return (
-            torch.from_numpy(self.frames[rows]).to(device),
+            torch.from_numpy(self.seen[rows]).to(device),
             torch.from_numpy(self.states[rows]).to(device),
         )
 
-
-def _padded(actions: np.ndarray) -> np.ndarray:
-    return np.concatenate([actions, np.zeros_like(actions[:1])])
-
-
-def read_card(folder: str | Path) -> dict:
-    """{"name", "spec"} of a saved reward. Raises RewardError where there is none."""
-    path = Path(folder) / CARD
-    try:
-        card = json.loads(path.read_text())
-        return {"name": card["name"], "spec": json.dumps(card["spec"])}
-    except (OSError, KeyError, json.JSONDecodeError):
-        raise RewardError(
-            f"{folder} holds no reward (no readable {CARD}); make one with `robostack train reward`"
-        ) from None
+    def other_task(self, task: str, random: np.random.Generator) -> str:
+        """An instruction that was not given: another of the data, or of elsewhere."""
+        others = [other for other in self.tasks if other != task]
+        if len(others) < 3 or random.random() < 0.2:
+            others += [other for other in ELSEWHERE if other != task]
+        return others[random.integers(len(others))]
 
 
-class LearnedReward(nn.Module):
-    """Base of rewards with weights. A subclass adds
+def require_pictures(episode: Episode) -> None:
+    """Raise RewardError for an episode without pictures or without an instruction."""
+    if not episode.images:
+        raise RewardError("the episode has no pictures, and learned rewards look at pictures")
+    if not episode.task.strip():
+        raise RewardError("the episode has no instruction")
 
-    fit(data)                  statistics, once before training
-    loss(data, random, draws)  one training step's loss and metrics
-    calibrate(data)            what can only be known after training
+
+class LearnedReward(nn.Module, SavedReward):
+    """Base of the rewards with weights. A subclass has a `Config`, a dataclass, and
+
+    fit(data)            statistics, once before training
+    loss(data, random)   one training step's loss and metrics
+    calibrate(data)      what can only be known after training
     """
 
-    name = ""
+    Config: type
+    tasks: tuple[str, ...] = ()  # instructions of what it keeps of the training data
 
-    def __init__(self, spec: RobotSpec):
+    def __init__(self, spec: RobotSpec, eye: EyeConfig | None = None, config: Any = None):
         super().__init__()
-        self.spec = spec
+        if not spec.cameras:
+            raise RewardError(f"the reward {self.name} looks at pictures; the spec has no camera")
+        self.spec, self.config = spec, config or self.Config()
+        self.eye = make_eye(eye or EyeConfig(), len(spec.cameras), spec.state_dim)
         self.normalize_state = Normalizer(spec.state_dim)
 
     @property
@@ -111,30 +134,67 @@ class LearnedReward(nn.Module):
     def calibrate(self, data: RewardData) -> None:
         pass
 
-    def frames(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Shrunk frames and normalised states of a whole episode."""
+    def look(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """What is seen of a whole episode, and its normalised states. Raises RewardError or
+        SpecMismatch for an episode that the reward was not made for."""
+        require_pictures(episode)
         self.spec.require_same(episode.spec, f"the reward {self.name}", "the episode")
-        frames = torch.from_numpy(shrink(episode.images, SIDE)).to(self.device)
-        return frames, self.normalize_state(torch.from_numpy(episode.states).to(self.device))
+        seen = torch.from_numpy(self.eye.look(episode.images)).to(self.device)
+        return seen, self.normalize_state(torch.from_numpy(episode.states).to(self.device))
 
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
-        for key, value in sorted(self.state_dict().items()):
-            digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def glance(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """The same of one observation: batches of one."""
+        images = {name: image[None] for name, image in observation.images.items()}
+        state = torch.from_numpy(observation.state[None]).to(self.device)
+        seen = torch.from_numpy(self.eye.look(images)).to(self.device)
+        return seen, self.normalize_state(state)
 
-    def save(self, folder: str | Path) -> None:
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS)
-        card = {"name": self.name, "spec": json.loads(self.spec.to_json())}
-        (folder / CARD).write_text(json.dumps(card, indent=1))
+    def seen(
+        self, data: RewardData, rows: np.ndarray, random: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of the data in training, augmented where `random` is given."""
+        seen, states = data.gather(rows, self.device)
+        if random is not None:
+            seen = self.eye.augment(seen, random)
+        return seen, self.normalize_state(states)
 
-    def load(self, folder: str | Path) -> LearnedReward:
-        """Fill this reward from a folder; raises RewardError if it does not fit."""
-        try:
-            weights = load_file(Path(folder) / WEIGHTS)
-            self.load_state_dict(weights)
-        except Exception as error:
-            raise RewardError(f"{folder} holds no {self.name} reward that fits: {error}") from None
-        return self.eval()
+    # saving ----------------------------------------------------------------------------------
+    def settings(self) -> dict[str, Any]:
+        found = {
+            "eye": dataclasses.asdict(self.eye.config),
+            "config": dataclasses.asdict(self.config),
+            "tasks": list(self.tasks),
+        }
+        return found | ({"digest": self.eye.digest()} if hasattr(self.eye, "digest") else {})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {key: value.detach().cpu().numpy() for key, value in self.state_dict().items()}
+
+    @classmethod
+    def restore(
+        cls,
+        spec: RobotSpec,
+        settings: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+        parts: dict[str, SavedReward],
+    ) -> LearnedReward:
+        eye = configs.build(EyeConfig, settings["eye"])
+        reward = cls(spec, eye, configs.build(cls.Config, settings["config"]))
+        found = reward.settings().get("digest")
+        if found != settings.get("digest"):
+            raise RewardError(
+                f"{eye.source} holds other weights ({found}) than the reward {cls.name} was "
+                f"trained with ({settings.get('digest')})"
+            )
+        reward.tasks = tuple(settings["tasks"])
+        reward.resize(arrays)
+        reward.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
+        return reward.eval()
+
+    def resize(self, arrays: dict[str, np.ndarray]) -> None:
+        """Give buffers whose size depends on the training data the size that is loaded."""
+        for name, buffer in list(self.named_buffers()):
+            if name in arrays and buffer.shape != arrays[name].shape:
+                owner, _, own = name.rpartition(".")
+                empty = torch.from_numpy(np.empty_like(arrays[name]))
+                setattr(self.get_submodule(owner), own, empty.to(buffer.device))

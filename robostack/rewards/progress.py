@@ -1,98 +1,181 @@
-"""Progress estimator: how far has this video come towards what was asked?
+"""Progress estimator: how much of what was asked has this step gained or lost?
 
-A causal recurrent network over frames, after ReWiND (arXiv 2505.10911) and Robometer (2603.02115):
-trained on the order of time in successes, on rewound clips, so that undoing is seen as a loss, on
-wrong instructions, which are no progress at all, and on failures, which never count as complete.
+After the general reward model of Robo-Dopamine (arXiv 2512.23703): from a start, a goal, an
+observation before and one after, all cameras of each, and the instruction, a distribution over
+hops (robostack.rewards.hops). Its labels come from keyframes that are found by themselves
+(robostack.rewards.keyframes). What that paper's model and its kin cannot see, because they only saw
+successes, is learned from: pairs in the wrong order, stalled ones, failures, and instructions that
+ask for something else (ReWiND, 2505.10911; Robometer, 2603.02115; RoboReward, 2601.00675).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robostack.rewards.learned import DISTRACTORS, LearnedReward, RewardData
+from robostack.protocols import Scores
+from robostack.rewards.eye import EyeConfig, Instruction
+from robostack.rewards.hops import fuse, hop, land, triangle, two_hot
+from robostack.rewards.learned import LearnedReward, RewardData
+from robostack.rewards.lessons import FAILED, WRONG, Lessons, nearest, spread_over
 from robostack.types import Episode, RobotSpec
-from robostack.vision import FrameEncoder, WordHasher
 
-BINS = 21
-CLIP = 12  # frames of a training clip
-CEILING = 0.8  # a failure may come this far
+BINS = 51  # of a hop, from -1 to 1
+CEILING = 0.85  # a failure may come this far
+SURE = 0.9  # as far as the potential comes without the success head's word
 
 
-def two_hot(value: Tensor) -> Tensor:
-    """value f32[...] in [0, 1] as a distribution f32[..., BINS] whose mean is the value (C51)."""
-    place = value.clamp(0, 1) * (BINS - 1)
-    low = place.floor().clamp(max=BINS - 2)
-    share = (place - low)[..., None]
-    index = low.long()[..., None]
-    out = torch.zeros(*value.shape, BINS, device=value.device)
-    out.scatter_(-1, index, 1 - share)
-    return out.scatter_(-1, index + 1, share)
+@dataclass(frozen=True)
+class ProgressConfig:
+    """How hops are drawn and fused."""
+
+    episodes: int = 12  # of a training step
+    frames: int = 6  # of each, beside a start and a goal: all pairs of them are hops
+    stride: int = 4  # control steps of the incremental estimate
+    goals: int = 3  # ends of successes that an episode is compared with
+    kept: int = 64  # ends of successes that are kept
+    wrong: float = 0.25  # share of episodes under a wrong instruction
+    failed: float = 0.25  # share of failures
+    consistency: float = 0.2  # weight of antisymmetry and triangles
+
+    def __post_init__(self) -> None:
+        if min(self.episodes, self.frames, self.stride, self.goals, self.kept) < 1:
+            raise ValueError(f"progress: expected counts of 1 or more, got {self}")
+        if not (self.wrong >= 0 and self.failed >= 0 and self.wrong + self.failed < 1):
+            raise ValueError(
+                f"progress: expected shares that leave room for successes, got wrong={self.wrong} "
+                f"and failed={self.failed}"
+            )
 
 
 class ProgressEstimator(LearnedReward):
     name = "progress"
+    Config = ProgressConfig
 
-    def __init__(self, spec: RobotSpec, width: int = 64):
-        super().__init__(spec)
-        self.encoder = FrameEncoder(len(spec.cameras), spec.state_dim, width)
-        self.words = WordHasher()
-        self.instruction = nn.EmbeddingBag(self.words.size, width, mode="mean", padding_idx=0)
-        self.memory = nn.GRU(width, width, batch_first=True)
-        self.head = nn.Linear(width, BINS)
-        self.register_buffer("bins", torch.linspace(0, 1, BINS))
+    def __init__(
+        self,
+        spec: RobotSpec,
+        eye: EyeConfig | None = None,
+        config: ProgressConfig | None = None,
+    ):
+        super().__init__(spec, eye, config)
+        width = self.eye.config.width
+        self.instruction = Instruction(width)
+        self.hops = nn.Sequential(
+            nn.Linear(5 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, BINS),
+        )
+        self.done = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1))
+        self.register_buffer("bins", torch.linspace(-1, 1, BINS))
+        # ends of successes, one for each of `tasks`
+        self.register_buffer("goal_seen", torch.zeros(0))
+        self.register_buffer("goal_states", torch.zeros(0))
 
-    def logits(self, frames: Tensor, states: Tensor, tasks: list[str]) -> Tensor:
-        """Clips f32[B, L, ...] and B instructions -> f32[B, L, BINS]."""
-        count, length = frames.shape[:2]
-        seen = self.encoder(frames.flatten(0, 1), states.flatten(0, 1)).reshape(count, length, -1)
-        asked = self.instruction(self.words(tasks).to(self.device))[:, None]
-        return self.head(self.memory(F.gelu(seen * (1 + asked)))[0])
+    # training --------------------------------------------------------------------------------
+    def fit(self, data: RewardData) -> None:
+        super().fit(data)
+        self.lessons = Lessons(data, self.config.frames, self.config.wrong, self.config.failed)
+
+    def logits(self, start: Tensor, goal: Tensor, frames: Tensor) -> Tensor:
+        """Hops between all pairs of K vectors f32[B, K, D] of each of B episodes, given their start
+        and goal f32[B, D] -> f32[B, K, K, BINS], from the first index to the second."""
+        count = frames.shape[1]
+        first = frames[:, :, None].expand(-1, -1, count, -1)
+        second = frames[:, None].expand(-1, count, -1, -1)
+        context = torch.cat([start, goal], -1)[:, None, None].expand(-1, count, count, -1)
+        return self.hops(torch.cat([context, first, second, second - first], -1))
 
     def loss(
-        self, data: RewardData, random: np.random.Generator, batch: int = 12
+        self, data: RewardData, random: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        won = data.require_successes("the progress estimator")
-        lost = np.flatnonzero(~data.success)
-        rows, goals, tasks, failed = [], [], [], []
-        for _ in range(batch):
-            kind = random.choice(4, p=[0.4, 0.25, 0.2, 0.15])  # forward, rewound, mismatch, failure
-            episode = int(random.choice(lost if kind == 3 and len(lost) else won))
-            steps = _clip(data.length[episode], random, rewound=kind == 1)
-            rows.append(data.first[episode] + steps)
-            task = data.episodes[episode].task
-            wrong = [d for d in DISTRACTORS if d != task]
-            tasks.append(str(random.choice(wrong)) if kind == 2 else task)
-            progress = steps / (data.length[episode] - 1)
-            goals.append(np.zeros(CLIP) if kind == 2 else progress)
-            failed.append(kind == 3 and not data.success[episode])
-        frames, states = data.gather(np.stack(rows), self.device)
-        logits = self.logits(frames, self.normalize_state(states), tasks)
-        goal = torch.from_numpy(np.stack(goals)).float().to(self.device)
-        entropy = -(two_hot(goal) * logits.log_softmax(-1)).sum(-1).mean(1)
+        lesson = self.lessons.draw(self.config.episodes, random)
+        count, frames = lesson.rows.shape
+        seen, states = self.seen(data, lesson.rows.reshape(-1), random)
+        asked = self.instruction([task for task in lesson.tasks for _ in range(frames)])
+        vectors = self.eye(seen, states, asked).reshape(count, frames, -1)
+        start, goal = vectors[:, 0], vectors[:, 1]
+        logits = self.logits(start, goal, vectors)
         value = (logits.softmax(-1) * self.bins).sum(-1)
-        excess = 4 * F.relu(value - CEILING).mean(1)
-        fail = torch.tensor(failed, device=self.device)
-        loss = torch.where(fail, excess, entropy).mean()
-        error = (value - goal).abs().mean(1)[~fail].mean()
-        return loss, {"error": float(error)}
+        known = torch.from_numpy(lesson.progress).to(self.device)
+        pair = known[:, :, None].isfinite() & known[:, None].isfinite()
+        # a wrong instruction's goal may be no goal of it: nothing leads there, all is far from it
+        pair[torch.from_numpy(lesson.kinds == WRONG).to(self.device), :, 1] = False
+        target = hop(known[:, :, None].nan_to_num(), known[:, None].nan_to_num())
+        entropy = -(two_hot(target, -1, 1, BINS) * logits.log_softmax(-1)).sum(-1)[pair].mean()
+        backward = 1 + value[:, 1].clamp(max=0)  # f32[B, K], from the goal
+        failed = torch.from_numpy(lesson.kinds == FAILED).to(self.device)
+        excess = F.relu(backward[failed][:, 2:] - CEILING).sum() / count
+        apart = self._disagreement(value, backward)
+        done = self.done(torch.cat([vectors, goal[:, None].expand_as(vectors)], -1)).squeeze(-1)
+        label = torch.from_numpy(lesson.done).to(self.device)
+        success = F.binary_cross_entropy_with_logits(
+            done, label.nan_to_num(), label.isfinite().float()
+        )
+        loss = entropy + 4 * excess + self.config.consistency * apart + success
+        error = (value - target).abs()[pair].mean()
+        return loss, {"error": float(error.detach()), "done": float(success.detach())}
+
+    def _disagreement(self, value: Tensor, backward: Tensor) -> Tensor:
+        """Of hops with themselves: there and back again is nowhere, there by way of a third is
+        there, and the two anchors mean the same."""
+        potential = backward.detach()
+        there = land(potential[:, :, None], value)
+        back = (land(there, value.transpose(1, 2)) - potential[:, :, None]).abs().mean()
+        forward = land(potential[:, :1], value[:, 0])
+        return triangle(potential, value) + back + (forward - backward).abs().mean()
+
+    @torch.no_grad()
+    def calibrate(self, data: RewardData) -> None:
+        """Keep the ends of successes as goals, spread over the instructions."""
+        chosen = spread_over([data.tracks[i].task for i in self.lessons.labelled], self.config.kept)
+        chosen = [self.lessons.labelled[i] for i in chosen]
+        ends = data.first[chosen] + data.length[chosen] - 1
+        self.tasks = tuple(data.tracks[i].task for i in chosen)
+        self.goal_seen, self.goal_states = data.gather(ends, self.device)
+
+    # use -------------------------------------------------------------------------------------
+    def score(self, episode: Episode) -> np.ndarray:
+        return self.explain(episode).potential
 
     @torch.inference_mode()
-    def score(self, episode: Episode) -> np.ndarray:
-        frames, states = self.frames(episode)
-        logits = self.logits(frames[None], states[None], [episode.task])[0]
-        return (logits.softmax(-1) * self.bins).sum(-1).clamp(0, 1).cpu().numpy()
+    def explain(self, episode: Episode) -> Scores:
+        """The fused potential, the anchors' agreement as confidence, and as terms the three
+        estimates and the success head."""
+        seen, states = self.look(episode)
+        chosen = nearest(episode.task, self.tasks, self.config.goals)
+        asked = self.instruction([episode.task])
+        vectors = self.eye(seen, states, asked.expand(len(seen), -1))
+        goals = self.eye(
+            self.goal_seen[chosen],
+            self.normalize_state(self.goal_states[chosen]),
+            asked.expand(len(chosen), -1),
+        )
+        found = [self._estimates(vectors, goal) for goal in goals]
+        forward, backward, steps, done = (torch.stack(x).mean(0).cpu().numpy() for x in zip(*found))
+        fused, trust, incremental = fuse(forward, backward, steps, self.config.stride)
+        potential = done + (1 - done) * np.minimum(fused, SURE)
+        terms = {"incremental": incremental, "forward": forward, "backward": backward, "done": done}
+        terms = {name: np.clip(x, 0, 1).astype(np.float32) for name, x in terms.items()}
+        return Scores(np.clip(potential, 0, 1).astype(np.float32), trust, terms)
 
+    def _estimates(self, vectors: Tensor, goal: Tensor) -> tuple[Tensor, ...]:
+        """(forward, backward, hop from `stride` before, probability of success), f32[L] each."""
+        start, length = vectors[0], len(vectors)
+        before = (torch.arange(length) - self.config.stride).clamp(min=0)
 
-def _clip(length: int, random: np.random.Generator, rewound: bool) -> np.ndarray:
-    """Steps i64[CLIP] of a clip: forward between two random ends, or forward and then back."""
-    first, last = np.sort(random.choice(length, 2, replace=False))
-    if not rewound:
-        # mostly every step or two, as in use, sometimes with larger jumps
-        return np.linspace(first, min(last, first + CLIP * random.integers(1, 5)), CLIP).astype(int)
-    turn = random.integers(CLIP // 3, CLIP - 2)
-    there = np.linspace(first, last, turn + 1)
-    back = np.linspace(last, max(first, last - (last - first) * random.random()), CLIP - turn)
-    return np.concatenate([there, back[1:]])[:CLIP].astype(int)
+        def hops(first: Tensor) -> Tensor:
+            context = torch.cat([start, goal]).expand(length, -1)
+            x = torch.cat([context, first, vectors, vectors - first], -1)
+            return (self.hops(x).softmax(-1) * self.bins).sum(-1)
+
+        backward = 1 + hops(goal.expand(length, -1)).clamp(max=0)
+        forward = land(backward[0], hops(start.expand(length, -1)))
+        done = self.done(torch.cat([vectors, goal.expand(length, -1)], -1)).squeeze(-1).sigmoid()
+        return forward, backward, hops(vectors[before]), done

@@ -2,6 +2,7 @@
 
     reward.json          {"format", "name", "spec", "settings"}
     weights.safetensors  arrays by name, absent where there are none
+    <part>/              rewards that this one is made of, each such a folder
     exam.json            what the exam found, see robostack.exam; it knows the fingerprint
 
 Nothing in it is code, and nothing that is loaded is executed.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from robostack.types import Episode, RobotSpec, SpecMismatch
 
@@ -31,9 +32,10 @@ class RewardError(RuntimeError):
 class SavedReward(abc.ABC):
     """Base of the rewards that live in a folder. A subclass has a `name`, `score`, and
 
-    settings()                         plain data that the arrays do not hold
-    arrays()                           its numbers
-    restore(spec, settings, arrays)    the inverse of the two
+    settings()                              plain data that the arrays do not hold
+    arrays()                                its numbers
+    parts()                                 rewards that it is made of
+    restore(spec, settings, arrays, parts)  the inverse of the three
     """
 
     name: ClassVar[str] = ""
@@ -50,10 +52,17 @@ class SavedReward(abc.ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 
+    def parts(self) -> dict[str, SavedReward]:
+        return {}
+
     @classmethod
     @abc.abstractmethod
     def restore(
-        cls, spec: RobotSpec, settings: dict[str, Any], arrays: dict[str, np.ndarray]
+        cls,
+        spec: RobotSpec,
+        settings: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+        parts: dict[str, SavedReward],
     ) -> SavedReward:
         """Raises ValueError or KeyError where settings or arrays do not fit."""
 
@@ -63,19 +72,26 @@ class SavedReward(abc.ABC):
         for key, value in sorted(self.arrays().items()):
             digest.update(f"{key}{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
+        for name, part in sorted(self.parts().items()):
+            digest.update(f"{name}{part.fingerprint()}".encode())
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {key: np.ascontiguousarray(value) for key, value in self.arrays().items()}
+        arrays = {key: np.copy(value, order="C") for key, value in self.arrays().items()}
         if arrays:
             save_file(arrays, folder / WEIGHTS)
+        for name, part in self.parts().items():
+            home = part.home  # of the original, which keeps it
+            part.save(folder / name)
+            part.home = home
         card = {
             "format": FORMAT,
             "name": self.name,
             "spec": json.loads(self.spec.to_json()),
             "settings": self.settings(),
+            "parts": sorted(self.parts()),
         }
         partial = folder / f".{CARD}"
         partial.write_text(json.dumps(card, indent=1) + "\n")
@@ -108,18 +124,3 @@ def read_card(path: str | Path) -> dict[str, Any]:
             "again"
         )
     return card
-
-
-def load(cls: type[SavedReward], path: str | Path) -> SavedReward:
-    """A reward of class `cls` from its folder. Raises RewardError if it does not fit."""
-    folder, card = reward_folder(path), read_card(path)
-    try:
-        file = folder / WEIGHTS
-        arrays = load_file(file) if file.is_file() else {}
-        reward = cls.restore(card["spec"], card["settings"], arrays)
-    except RewardError:
-        raise
-    except Exception as error:  # whatever a damaged file makes of it
-        raise RewardError(f"{folder} holds no {cls.name} reward that fits: {error}") from None
-    reward.home = folder
-    return reward

@@ -1,74 +1,196 @@
-"""Success detector: is the task done in this frame, given what was asked for?"""
+"""Success detector: is what was asked for done in this frame? And: may the arm stop?
+
+The instant reflector of World-Env (arXiv 2509.24948) at this size: a probability for every frame,
+calibrated on episodes that it was not trained on, and a decision to stop once m of the last n
+frames are beyond a threshold that keeps a stated precision.
+"""
 
 from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robostack.rewards.learned import DISTRACTORS, LearnedReward, RewardData
-from robostack.types import Episode, RobotSpec
-from robostack.vision import FrameEncoder, WordHasher
+from robostack.protocols import Scores
+from robostack.rewards.eye import EyeConfig, Instruction
+from robostack.rewards.learned import LearnedReward, RewardData
+from robostack.rewards.lessons import BLURRED, LATE, label_done
+from robostack.types import Episode, Observation, RobotSpec
 
-LAST = 2  # observations at the end of a success that count as done
+HELD_OUT = 7  # every so many-th episode is kept for calibration, where there are several times that
+
+
+@dataclass(frozen=True)
+class SuccessConfig:
+    """Training, and when to stop."""
+
+    batch: int = 64  # frames of a training step
+    precision: float = 0.95  # of the frames beyond the threshold, so many are done
+    votes: int = 2  # of the last `window` frames, so many must be beyond it
+    window: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.votes <= self.window or self.batch < 8 or not 0 < self.precision <= 1:
+            raise ValueError(
+                "success: expected 1 <= votes <= window, a batch of 8 or more and a precision "
+                f"above 0 up to 1, got {self}"
+            )
 
 
 class SuccessDetector(LearnedReward):
-    """Probability of success of each observation, trained on the outcome that episodes carry.
-
-    Positives are the last frames of successes; negatives are everything else, with frames of
-    failures and near misses as likely as early frames, and done frames under a wrong instruction.
-    """
+    """Positives are the last frames of successes; negatives are everything else: early frames,
+    those shortly before success, frames of failures and near misses, and done ones under a wrong
+    instruction."""
 
     name = "success"
+    Config = SuccessConfig
 
-    def __init__(self, spec: RobotSpec, width: int = 64):
-        super().__init__(spec)
-        self.encoder = FrameEncoder(len(spec.cameras), spec.state_dim, width)
-        self.words = WordHasher()
-        self.instruction = nn.EmbeddingBag(self.words.size, width, mode="mean", padding_idx=0)
+    def __init__(
+        self, spec: RobotSpec, eye: EyeConfig | None = None, config: SuccessConfig | None = None
+    ):
+        super().__init__(spec, eye, config)
+        width = self.eye.config.width
+        self.instruction = Instruction(width)
         self.head = nn.Sequential(
-            nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1)
+            nn.GELU(), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1)
         )
+        self.register_buffer("platt", torch.tensor([1.0, 0.0]))  # slope and offset of the logits
+        self.register_buffer("threshold", torch.tensor(0.5))
 
-    def logits(self, frames: Tensor, states: Tensor, tasks: list[str]) -> Tensor:
-        asked = self.instruction(self.words(tasks).to(self.device))
-        return self.head(self.encoder(frames, states) * (1 + asked)).squeeze(-1)
+    def logits(self, seen: Tensor, states: Tensor, tasks: list[str]) -> Tensor:
+        asked = self.instruction(tasks)
+        vectors = self.eye(seen, states, asked)
+        return self.head(torch.cat([vectors, asked], -1)).squeeze(-1)
+
+    # training --------------------------------------------------------------------------------
+    def fit(self, data: RewardData) -> None:
+        super().fit(data)
+        won, lost = data.require_successes("the success detector"), np.flatnonzero(~data.success)
+        kept = won[::HELD_OUT], lost[::HELD_OUT]
+        enough = min(map(len, kept)) >= 3
+        self.held_out = np.concatenate(kept) if enough else np.arange(len(data))
+        self.won = np.setdiff1d(won, self.held_out) if enough else won
+        self.lost = np.setdiff1d(lost, self.held_out) if enough else lost
 
     def loss(
-        self, data: RewardData, random: np.random.Generator, batch: int = 64
+        self, data: RewardData, random: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        won = data.require_successes("the success detector")
-        lost = np.flatnonzero(~data.success)
-        half, quarter = batch // 2, batch // 4
-        done = random.choice(won, half)
-        back = np.minimum(random.integers(0, LAST, half), data.length[done] - 2)
-        done_rows = data.first[done] + data.length[done] - 1 - back
-        early = random.choice(won, quarter)
-        early_rows = data.first[early] + random.integers(0, _undone(data.length[early]))
-        failed = random.choice(lost if len(lost) else won, quarter)
-        keep = data.length[failed] if len(lost) else _undone(data.length[failed])
-        failed_rows = data.first[failed] + random.integers(0, keep)
-        rows = np.concatenate([done_rows, early_rows, failed_rows])
-        tasks = [data.episodes[e].task for e in np.concatenate([done, early, failed])]
-        labels = np.repeat([1.0, 0.0], [half, batch - half])
+        half, quarter = self.config.batch // 2, self.config.batch // 4
+        done = random.choice(self.won, half)
+        early = random.choice(self.won, quarter)
+        early_rows = random.integers(0, _undone(data.length[early]))
+        late = random.random(quarter) < 0.5
+        early_rows[late] = np.maximum(
+            _undone(data.length[early[late]]) - 1 - early_rows[late] % LATE, 0
+        )
+        failed = random.choice(self.lost if len(self.lost) else self.won, quarter)
+        keep = np.where(data.success[failed], _undone(data.length[failed]), data.length[failed])
+        rows = np.concatenate(
+            [
+                data.first[done] + data.length[done] - 1,
+                data.first[early] + early_rows,
+                data.first[failed] + random.integers(0, keep),
+            ]
+        )
+        tasks = [data.tracks[e].task for e in np.concatenate([done, early, failed])]
+        label = np.repeat([1.0, 0.0], [half, len(rows) - half])
         for i in range(0, half, 4):  # done, but not what was asked
-            tasks[i] = str(random.choice([d for d in DISTRACTORS if d != tasks[i]]))
-            labels[i] = 0.0
-        frames, states = data.gather(rows, self.device)
-        logits = self.logits(frames, self.normalize_state(states), tasks)
-        labels = torch.from_numpy(labels).to(logits)
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
-        return loss, {"accuracy": float(((logits > 0) == (labels > 0.5)).float().mean())}
+            tasks[i], label[i] = data.other_task(tasks[i], random), 0.0
+        logits = self.logits(*self.seen(data, rows, random), tasks)
+        label = torch.from_numpy(label).to(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, label)
+        return loss, {"accuracy": float(((logits > 0) == (label > 0.5)).float().mean())}
+
+    def calibrate(self, data: RewardData) -> None:
+        """Slope and offset of the logits (Platt) and the threshold, on episodes held out."""
+        self.eval()
+        logits, done = [], []
+        truth = torch.from_numpy(label_done(data)).to(self.device)
+        with torch.no_grad():
+            for i in self.held_out:
+                own = data.rows(i)
+                seen, states = self.seen(data, np.arange(own.start, own.stop))
+                logits.append(self.logits(seen, states, [data.tracks[i].task] * len(states)))
+                done.append(truth[own])
+        logits, done = torch.cat(logits), torch.cat(done)
+        logits, done = logits[done.isfinite()], done[done.isfinite()]
+        self.platt.copy_(_platt(logits, done))
+        probability = torch.sigmoid(self.platt[0] * logits + self.platt[1])
+        self.threshold.copy_(_threshold(probability, done, self.config.precision))
+
+    # use -------------------------------------------------------------------------------------
+    def score(self, episode: Episode) -> np.ndarray:
+        return self.explain(episode).potential
 
     @torch.inference_mode()
-    def score(self, episode: Episode) -> np.ndarray:
-        frames, states = self.frames(episode)
-        logits = self.logits(frames, states, [episode.task] * len(frames))
-        return logits.sigmoid().cpu().numpy()
+    def explain(self, episode: Episode) -> Scores:
+        """Probability of success; sure where it is near 0 or 1."""
+        seen, states = self.look(episode)
+        found = self._probability(seen, states, [episode.task] * len(states)).cpu().numpy()
+        return Scores(found, np.abs(2 * found - 1))
+
+    def _probability(self, seen: Tensor, states: Tensor, tasks: list[str]) -> Tensor:
+        return torch.sigmoid(self.platt[0] * self.logits(seen, states, tasks) + self.platt[1])
+
+    def stops(self, episode: Episode) -> np.ndarray:
+        """Whether, at each observation, the arm may stop: bool[T+1]."""
+        beyond = self.score(episode) >= float(self.threshold)
+        votes, window = self.config.votes, self.config.window
+        recent = np.convolve(beyond, np.ones(window))[: len(beyond)]
+        return recent >= votes
+
+    def watch(self) -> Watcher:
+        return Watcher(self)
+
+
+class Watcher:
+    """Looks at one episode as it happens."""
+
+    def __init__(self, detector: SuccessDetector):
+        self.detector = detector
+        self._recent: deque[bool] = deque(maxlen=detector.config.window)
+
+    @torch.inference_mode()
+    def see(self, observation: Observation) -> bool:
+        """Whether to stop now, after this observation, which must follow the last one."""
+        detector = self.detector
+        seen = detector._probability(*detector.glance(observation), [observation.task])
+        self._recent.append(bool(seen.item() >= float(detector.threshold)))
+        return sum(self._recent) >= detector.config.votes
 
 
 def _undone(length: np.ndarray) -> np.ndarray:
-    """How many observations of a success are not yet done, given its observations i64[M]."""
-    return np.maximum(length - LAST, 1)
+    """How many observations of a success are surely not done, given its observations i64[M]."""
+    return np.maximum(length - 1 - BLURRED, 1)
+
+
+def _platt(logits: Tensor, label: Tensor) -> Tensor:
+    """Slope, kept positive, and offset that make the logits' probabilities fit the labels. A small
+    pull towards (1, 0) keeps perfectly separated ones finite."""
+    raw = torch.zeros(2, device=logits.device, requires_grad=True)  # log slope, offset
+    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(raw[0].exp() * logits + raw[1], label)
+        loss = loss + 1e-3 * raw.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return torch.stack([raw[0].exp(), raw[1]]).detach()
+
+
+def _threshold(probability: Tensor, label: Tensor, precision: float) -> Tensor:
+    """The least threshold, at least a half, beyond which at least `precision` of the frames are
+    done; just above the largest probability where there is none."""
+    order = probability.argsort(descending=True)
+    done = label[order].cumsum(0) / torch.arange(1, len(order) + 1, device=label.device)
+    good = (done >= precision) & (probability[order] >= 0.5)
+    if not good.any():
+        return probability.max().clamp_min(0.5) + 1e-6
+    return probability[order][good.nonzero().max()]

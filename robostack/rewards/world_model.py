@@ -1,143 +1,253 @@
-"""Action-conditioned latent world model: imagine what a chunk leads to, compare it with goals.
+"""Action-conditioned latent world model: imagine where a chunk leads, compare that with goals.
 
-After V-JEPA 2-AC and NORA-1.5 (arXiv 2511.14659), small: the encoder is trained along. Targets come
-from a slowly moving copy of it; variance and covariance terms (VICReg, 2105.04906) and an inverse
-model (which action led from here to there?) keep it from collapsing to a constant.
+After V-JEPA 2-AC (arXiv 2506.09985) and NORA-1.5 (2511.14659). A small ensemble of predictors is
+taught with teacher forcing and by rolling out whole chunks, on failures and near misses as much as
+on successes: a model that never saw a missed grasp imagines that all of them hold. Its own encoder
+is trained along (targets come from a slowly moving copy; VICReg, 2105.04906, and an inverse model
+keep it from collapsing); that of a pretrained eye is frozen but for its head.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robostack.rewards.learned import LearnedReward, RewardData, RewardError
+from robostack.protocols import Scores
+from robostack.rewards.bank import Bank, fit_ranking
+from robostack.rewards.eye import EyeConfig, Instruction
+from robostack.rewards.learned import LearnedReward, RewardData
+from robostack.rewards.lessons import FAILED, Lessons
+from robostack.rewards.saved import RewardError
 from robostack.types import Episode, Observation, RobotSpec
-from robostack.vision import FrameEncoder, shrink
 
-HORIZON = 8  # steps that are rolled out in training: a policy's chunk
-GOALS = 64  # latents of successful ends that are kept
-MOMENTUM = 0.98
+MOMENTUM = 0.98  # of the slow encoder
+CEILING = 0.85  # of the value of a failure
+ENERGIES = ("end", "sub-goal", "value")
 
 
-class WorldModel(LearnedReward):
-    name = "world_model"
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """The predictor, its training and its goals."""
 
-    def __init__(self, spec: RobotSpec, width: int = 64):
-        super().__init__(spec)
-        self.encoder = FrameEncoder(len(spec.cameras), spec.state_dim, width)
-        self.slow_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        self.dynamics = nn.Sequential(
-            nn.Linear(width + spec.action_dim, 4 * width),
+    horizon: int = 8  # steps that are rolled out: a policy's chunk
+    members: int = 3  # predictors
+    batch: int = 24  # windows of a training step
+    kept: int = 4096  # observations of successes that are kept as goals
+    neighbours: int = 8  # of them that an observation is compared with
+    pessimism: float = 0.5  # spreads of the ensemble that a chunk's rank loses
+
+    def __post_init__(self) -> None:
+        if min(self.horizon, self.members, self.batch, self.kept, self.neighbours) < 1:
+            raise ValueError(f"world_model: expected counts of 1 or more, got {self}")
+        if self.pessimism < 0:
+            raise ValueError(f"world_model.pessimism: expected 0 or more, got {self.pessimism}")
+
+
+class Predictor(nn.Module):
+    """What one action changes in a latent."""
+
+    def __init__(self, width: int, action_dim: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width + action_dim, 4 * width),
             nn.GELU(),
             nn.Linear(4 * width, 4 * width),
             nn.GELU(),
             nn.Linear(4 * width, width),
         )
-        self.inverse = nn.Sequential(
-            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, spec.action_dim)
-        )
-        self.register_buffer("goals", torch.zeros(GOALS, width))
-        self.register_buffer("goal_count", torch.zeros((), dtype=torch.long))
-        self.register_buffer("energy_range", torch.tensor([0.0, 1.0]))  # at goals, at starts
+
+    def forward(self, latent: Tensor, action: Tensor) -> Tensor:
+        return latent + self.layers(torch.cat([latent, action], dim=-1))
 
     def imagine(self, latent: Tensor, actions: Tensor) -> Tensor:
         """Latents f32[B, H, D] after each of the actions f32[B, H, A]."""
         out = []
         for action in actions.unbind(1):
-            latent = latent + self.dynamics(torch.cat([latent, action], dim=1))
+            latent = self(latent, action)
             out.append(latent)
         return torch.stack(out, dim=1)
 
-    def loss(
-        self, data: RewardData, random: np.random.Generator, batch: int = 48
-    ) -> tuple[Tensor, dict[str, float]]:
-        self._follow()
-        long = np.flatnonzero(data.length > HORIZON)
-        if not len(long):
+
+class WorldModel(LearnedReward):
+    name = "world_model"
+    Config = WorldModelConfig
+
+    def __init__(
+        self,
+        spec: RobotSpec,
+        eye: EyeConfig | None = None,
+        config: WorldModelConfig | None = None,
+    ):
+        super().__init__(spec, eye, config)
+        width = self.eye.config.width
+        self.slow_eye = copy.deepcopy(self.eye).requires_grad_(False)
+        self.predictors = nn.ModuleList(
+            Predictor(width, spec.action_dim) for _ in range(self.config.members)
+        )
+        self.inverse = nn.Sequential(
+            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, spec.action_dim)
+        )
+        self.instruction = Instruction(width)
+        self.value = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1))
+        self.bank = Bank(width)
+        self.register_buffer("ranking", torch.ones(len(ENERGIES)))  # weights, log-odds an energy
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.bank.tasks
+
+    @tasks.setter
+    def tasks(self, tasks: tuple[str, ...]) -> None:
+        self.bank.tasks = tasks
+
+    # training --------------------------------------------------------------------------------
+    def fit(self, data: RewardData) -> None:
+        super().fit(data)
+        horizon = self.config.horizon
+        self.long = np.flatnonzero(data.length > horizon)
+        if not len(self.long):
             raise RewardError(
-                f"the world model learns from episodes of at least {HORIZON} actions; the longest "
+                f"the world model learns from episodes of at least {horizon} actions; the longest "
                 f"of these {len(data)} has {data.length.max() - 1}"
             )
-        episode = random.choice(long, batch)
-        first = data.first[episode] + random.integers(0, data.length[episode] - HORIZON)
-        steps = first[:, None] + np.arange(HORIZON + 1)
-        frames, states = data.gather(steps, self.device)
-        states = self.normalize_state(states)
+        self.lessons = Lessons(data, frames=4, wrong=0.2, failed=0.3)
+
+    def loss(
+        self, data: RewardData, random: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        self._follow()
+        horizon, batch = self.config.horizon, self.config.batch
+        episode = random.choice(self.long, batch)
+        first = data.first[episode] + random.integers(0, data.length[episode] - horizon)
+        steps = first[:, None] + np.arange(horizon + 1)
+        seen, states = self.seen(data, steps.reshape(-1), random)
         actions = torch.from_numpy(data.actions[steps[:, :-1]]).to(self.device)
         with torch.no_grad():
-            truth = self.slow_encoder(frames[:, 1:].flatten(0, 1), states[:, 1:].flatten(0, 1))
-            truth = truth.reshape(batch, HORIZON, -1)
-        now = self.encoder(frames[:, 0], states[:, 0])
-        following = self.encoder(frames[:, 1], states[:, 1])
-        rolled = (self.imagine(now, actions) - truth).abs().mean()
-        undone = F.mse_loss(self.inverse(torch.cat([now, following], 1)), actions[:, 0])
+            truth = self.slow_eye(seen, states).reshape(batch, horizon + 1, -1)
+        two = torch.from_numpy(np.arange(batch * (horizon + 1)).reshape(batch, -1)[:, :2])
+        now, after = (self.eye(seen[rows], states[rows]) for rows in two.T)
+        rolled, forced = self._prediction(now, truth, actions, random)
+        undone = F.mse_loss(self.inverse(torch.cat([now, after], 1)), actions[:, 0])
         spread = _variance(now) + 0.05 * _covariance(now)
-        still = (now.detach()[:, None] - truth).abs().mean()  # error of predicting no change
-        loss = rolled + undone + spread
-        return loss, {
+        value = self._value_loss(data, random)
+        still = (truth[:, :1] - truth[:, 1:]).abs().mean()  # error of predicting no change
+        return rolled + forced + undone + spread + value, {
             "rollout_error": float(rolled.detach()),
             "relative_error": float((rolled / still).detach()),
+            "value": float(value.detach()),
         }
+
+    def _prediction(self, now: Tensor, truth: Tensor, actions: Tensor, random) -> tuple:
+        """Mean L1 of whole rollouts and of single steps from the truth. Each member leaves out a
+        fifth of the windows, so that they come to differ where data are few."""
+        rolled = forced = 0
+        for predictor in self.predictors:
+            keep = torch.from_numpy(random.random(len(now)) < 0.8).to(self.device)
+            imagined = predictor.imagine(now, actions)
+            rolled = rolled + (imagined - truth[:, 1:]).abs().mean((1, 2))[keep].mean()
+            step = predictor(truth[:, :-1], actions)
+            forced = forced + (step - truth[:, 1:]).abs().mean((1, 2))[keep].mean()
+        count = len(self.predictors)
+        return rolled / count, forced / count
+
+    def _value_loss(self, data: RewardData, random: np.random.Generator) -> Tensor:
+        lesson = self.lessons.draw(8, random)
+        count, frames = lesson.rows.shape
+        seen, states = self.seen(data, lesson.rows.reshape(-1), random)
+        tasks = [task for task in lesson.tasks for _ in range(frames)]
+        value = self.worth(self.eye(seen, states), tasks).reshape(count, frames)
+        known = torch.from_numpy(lesson.progress).to(self.device)
+        wrong = (value - known.nan_to_num()).abs()[known.isfinite()].mean()
+        failed = torch.from_numpy(lesson.kinds == FAILED).to(self.device)
+        return wrong + F.relu(value[failed][:, 2:] - CEILING).sum() / count
+
+    def worth(self, latents: Tensor, tasks: list[str]) -> Tensor:
+        """Progress in [0, 1] that latents f32[M, D] seem to have made on M instructions."""
+        return self.value(torch.cat([latents, self.instruction(tasks)], -1)).squeeze(-1).sigmoid()
 
     @torch.no_grad()
     def _follow(self) -> None:
-        if not self.training:
-            return
-        for slow, fast in zip(self.slow_encoder.parameters(), self.encoder.parameters()):
-            slow.lerp_(fast, 1 - MOMENTUM)
-
-    @torch.no_grad()
-    def encode(self, frames: Tensor, states: Tensor) -> Tensor:
-        """frames uint8[M, ...] and normalised states -> f32[M, D], in the space of the goals."""
-        return self.slow_encoder(frames, states)
+        if self.training:
+            for slow, fast in zip(self.slow_eye.parameters(), self.eye.parameters()):
+                slow.lerp_(fast, 1 - MOMENTUM)
 
     @torch.no_grad()
     def calibrate(self, data: RewardData) -> None:
-        """Keep the ends of successes as goals, and the energies of being there and at the start."""
+        """Keep observations of successes as goals; learn how much each energy says within a
+        state, from the demonstrated chunk against chunks that were not."""
         self.eval()
-        won = data.require_successes("the world model")[-GOALS:]
-        ends = self._latents(data, data.first[won] + data.length[won] - 1)
-        self.goals[: len(ends)] = ends
-        self.goal_count.fill_(len(ends))
-        starts = self.energy(self._latents(data, data.first))
-        distance = (ends[:, None] - ends[None]).abs().mean(-1)
-        distance.fill_diagonal_(torch.inf)  # a goal is not its own neighbour
-        there = distance.amin(1).median() if len(ends) > 1 else torch.zeros(())
-        self.energy_range.copy_(torch.stack([there, torch.maximum(starts.median(), there + 1e-3)]))
+        self.bank.fill(self.lessons, self._latents, self.config.horizon, self.config.kept)
+        with torch.enable_grad():
+            self.ranking.copy_(fit_ranking(self, data, self.lessons.labelled))
 
-    def _latents(self, data: RewardData, rows: np.ndarray) -> Tensor:
-        frames, states = data.gather(rows, self.device)
-        return self.encode(frames, self.normalize_state(states))
+    def _latents(self, rows: np.ndarray) -> Tensor:
+        seen, states = self.seen(self.lessons.data, rows)
+        return self.slow_eye(seen, states)
 
-    def energy(self, latents: Tensor) -> Tensor:
-        """Mean absolute distance f32[M] to the nearest goal."""
-        goals = self.goals[: int(self.goal_count)]
-        return (latents[:, None] - goals[None]).abs().mean(-1).amin(1)
+    # use -------------------------------------------------------------------------------------
+    @torch.inference_mode()
+    def encode(self, episode: Episode) -> Tensor:
+        """Latents f32[T+1, D]."""
+        return self.slow_eye(*self.look(episode))
 
-    def potential(self, latents: Tensor) -> Tensor:
-        there, start = self.energy_range
-        return ((start - self.energy(latents)) / (start - there)).clamp(0, 1)
+    @torch.no_grad()
+    def imagine(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """What every member makes of f32[B, D] under chunks f32[B, H, A]: f32[E, B, H, D]."""
+        return torch.stack([predictor.imagine(latents, actions) for predictor in self.predictors])
+
+    def score(self, episode: Episode) -> np.ndarray:
+        return self.explain(episode).potential
 
     @torch.inference_mode()
-    def score(self, episode: Episode) -> np.ndarray:
-        return self.potential(self.encode(*self.frames(episode))).cpu().numpy()
+    def explain(self, episode: Episode) -> Scores:
+        """Progress of the success frames that are nearest, as sure as they are near; the value
+        head and the closeness to a final goal as terms."""
+        latents = self.encode(episode)
+        bank = self.bank.of(episode.task, self.config.neighbours)
+        progress, trust = bank.progress(latents)
+        value = self.worth(latents, [episode.task] * len(latents))
+        closeness = torch.exp(-bank.to_end(latents) / bank.scale)
+        terms = {"value": value, "goal": closeness, "neighbours": progress}
+        potential = (trust * progress + (1 - trust) * torch.minimum(progress, value)).clamp(0, 1)
+        return Scores(
+            potential.cpu().numpy(),
+            trust.cpu().numpy(),
+            {name: term.cpu().numpy() for name, term in terms.items()},
+        )
+
+    def energies(
+        self, latents: Tensor, ends: Tensor, task: str, without: int | None = None
+    ) -> Tensor:
+        """Of imagined ends f32[N, D] of chunks that began at latents f32[N, D]: f32[N, 3], the
+        lower the better, in the order of ENERGIES. Episode `without` gives no goals."""
+        bank = self.bank.of(task, self.config.neighbours, without)
+        worth = self.worth(ends, [task] * len(ends))
+        return torch.stack(
+            [
+                bank.to_end(ends) / bank.scale,
+                bank.to_sub_goal(latents, ends) / bank.scale,
+                4 * (1 - worth),
+            ],
+            dim=1,
+        )
 
     @torch.inference_mode()
     def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
-        """Minus the energy f32[N] of the imagined end of each chunk f32[N, H, A].
-
-        Not the potential: far from the goal that is 0 for all, and nothing would be ranked.
-        """
-        images = {name: image[None] for name, image in observation.images.items()}
-        frames = torch.from_numpy(shrink(images, self.encoder.side)).to(self.device)
-        state = torch.from_numpy(observation.state[None]).to(self.device)
-        latent = self.encode(frames, self.normalize_state(state)).expand(len(chunks), -1)
-        ends = self.imagine(latent, torch.from_numpy(chunks).to(self.device))[:, -1]
-        return -self.energy(ends).cpu().numpy()
+        """Log-odds f32[N] of chunks f32[N, H, A]: the difference of two is that of the one being
+        better. Every member imagines the whole chunk; their spread counts against it."""
+        latent = self.slow_eye(*self.glance(observation)).expand(len(chunks), -1)
+        actions = torch.from_numpy(np.ascontiguousarray(chunks)).to(self.device)
+        ends = self.imagine(latent, actions)[:, :, -1]
+        score = torch.stack(
+            [-(self.energies(latent, end, observation.task) @ self.ranking) for end in ends]
+        )
+        spread = score.std(0) if len(score) > 1 else torch.zeros_like(score[0])
+        return (score.mean(0) - self.config.pessimism * spread).cpu().numpy()
 
 
 def _variance(latents: Tensor) -> Tensor:

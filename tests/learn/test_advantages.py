@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robostack.learn.rl import LARGEST, advantages, chunk_weights
-from robostack.rewards.combine import shaped_rewards
+from robostack.rewards.shaping import shaped_rewards
 
 GAMMA = 0.9
 REWARDS = np.array([1.0, 0.0, 2.0])

@@ -9,13 +9,16 @@ from fakes import make_episode
 from robostack.augment import AugmentConfig
 from robostack.learn import rl
 from robostack.policy.chunking import ChunkRunner
+from robostack.protocols import Scores
+from robostack.rollout import STOPPED
 
 CONFIG = rl.RLConfig(critic_updates=2, critic_batch=8, draws=2, warmup=1, average=0.5)
 DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
 
 
 def score(episode):
-    return np.clip(episode.states[:, 0], 0, 1)
+    potential = np.clip(episode.states[:, 0], 0, 1)
+    return Scores(potential, np.ones_like(potential))
 
 
 def replay(vla, episodes, **changes):
@@ -70,6 +73,26 @@ def test_a_critic_without_updates_has_no_opinion(vla):
     filled, critic = replay(vla, DEMOS)
     advantage, returns = filled.targets(critic)
     assert np.array_equal(advantage, returns) and advantage.any()
+
+
+def test_potentials_of_which_nobody_is_sure_pay_nothing_behind_the_gate(vla):
+    phi, open_, shut = np.linspace(0, 1, 7, dtype=np.float32), np.ones(7), np.zeros(7)
+    for gate, confidence in ((False, shut), (True, open_)):
+        filled = rl.Replay(vla, replace(CONFIG, gate=gate))
+        filled.add(DEMOS[0], Scores(phi, confidence))
+        assert filled.rewards[0][0] == np.float32(filled.gamma / 6)
+    filled = rl.Replay(vla, replace(CONFIG, gate=True))
+    filled.add(replace(DEMOS[0], terminated=False), Scores(phi, shut))
+    assert filled.rewards[0].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_try_that_stopped_itself_is_over_and_pays_back_what_it_was_lent(vla):
+    filled = rl.Replay(vla, CONFIG)
+    stopped = replace(DEMOS[0], terminated=False, label=STOPPED)
+    for episode in (DEMOS[0], stopped, replace(stopped, label="")):
+        filled.add(episode, Scores(np.full(7, 0.9, np.float32), np.ones(7, np.float32)))
+    over, stopped, cut = (rewards[-1] for rewards in filled.rewards)
+    assert stopped == over < cut
 
 
 def test_the_control_with_a_constant_reward_weighs_every_chunk_alike(vla):

@@ -1,18 +1,21 @@
 """Online learning on a line: new starts, kept rollouts, and interruptions that leave no trace."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from fakes import LineEnv, make_episode, tiny_vla
 
+from robostack.alarms import Alarms
 from robostack.data.store import Store
 from robostack.learn import rl
 from robostack.learn.learner import Learner
 from robostack.learn.run import Run, finished
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
+from robostack.protocols import Scores
 from robostack.rollout import rollout
 
 CONFIG = rl.RLConfig(
@@ -37,7 +40,8 @@ def collect(folder, seeds):
 
 
 def score(episode):
-    return np.clip(episode.states[:, 0], 0, 1)
+    potential = np.clip(episode.states[:, 0], 0, 1)
+    return Scores(potential, np.ones_like(potential))
 
 
 def train(vla, run, collect=collect, config=CONFIG, **options):
@@ -143,3 +147,63 @@ def test_the_averaged_weights_are_lent_and_given_back(vla, batch, weights):
     with rl.averaged(learner):
         assert weights(vla) != before
     assert weights(vla) == before
+
+
+def claiming(episode):
+    """From iteration to iteration surer that all is done, whatever happened."""
+    sure = 0.96 if episode.seed >= CONFIG.first_seed + 2 else 0.5
+    potential = np.full(len(episode) + 1, sure, np.float32)
+    return Scores(potential, np.full_like(potential, 0.9))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before_it(
+    vla, new_run, weights, capfd, stop
+):
+    def fails(folder, seeds):
+        runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
+        yield from (rollout(LineEnv(horizon=3), runner, seed) for seed in seeds)
+
+    config = replace(CONFIG, alarms=Alarms(stop=stop, divergence=np.inf, velocity=np.inf))
+    run = new_run("watched")
+    trained = rl.train(config, vla, fails, claiming, DEMOS, run)
+    assert "warning: train rl, iteration 2: hallucinated is 1, above 0.3" in capfd.readouterr().err
+    history = json.loads((run.path / rl.HISTORY).read_text())
+    assert [readings["hallucinated"] for _, readings in history] == [0, 1] + [1] * (not stop)
+    assert all(r["unsureness"] == pytest.approx(0.1) for _, r in history)
+    assert all("divergence" in r and "gap" not in r for _, r in history)  # no truth on the line
+    assert history[0][1]["velocity"] == 1 and history[1][1]["velocity"] != 1
+    assert ("stopped" in finished(run.path)) == stop
+    assert len(metrics(run)) == (1 if stop else 3)
+    if stop:  # the first iteration's rollouts, which raised no alarm, were those of the start
+        assert weights(trained) == weights(VLA.load(run.path / "policy")) == weights(vla)
+        assert finished(run.path)["stopped"]["iteration"] == 2
+
+
+def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
+    vla, new_run, stop_before, weights, tmp_path
+):
+    """The gap rises from the second iteration on; three rises in a row are seen at the fourth."""
+
+    def told(folder, seeds):
+        for episode in collect(folder, seeds):
+            late = (episode.seed - CONFIG.first_seed) // CONFIG.episodes
+            truth = np.linspace(0, 0.5 - 0.1 * late, len(episode) + 1).astype(np.float32)
+            yield replace(episode, truth=truth)
+
+    alarms = Alarms(stop=True, divergence=np.inf, velocity=np.inf, gap=np.inf, hallucinated=np.inf)
+    config = replace(CONFIG, iterations=6, alarms=alarms)
+
+    def flat(episode):
+        potential = np.linspace(0, 0.5, len(episode) + 1).astype(np.float32)
+        return Scores(potential, np.ones_like(potential))
+
+    whole = rl.train(config, vla, told, flat, DEMOS, new_run("whole"))
+    go_on = stop_before(6)
+    with pytest.raises(KeyboardInterrupt):
+        rl.train(config, vla, told, flat, DEMOS, new_run("cut"))
+    go_on()
+    again = rl.train(config, vla, told, flat, DEMOS, new_run("cut"))
+    ends = [finished(tmp_path / name)["stopped"] for name in ("whole", "cut")]
+    assert ends[0] == ends[1] and ends[0]["iteration"] == 4
+    assert weights(again) == weights(whole) != weights(vla)

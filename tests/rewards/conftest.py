@@ -5,21 +5,28 @@ import pytest
 import torch
 from fakes import square_episode
 
+from robostack.rewards.eye import EyeConfig
 from robostack.rewards.learned import RewardData
-from robostack.rewards.progress import ProgressEstimator
-from robostack.rewards.success import SuccessDetector
-from robostack.rewards.world_model import WorldModel
+from robostack.rewards.progress import ProgressConfig, ProgressEstimator
+from robostack.rewards.success import SuccessConfig, SuccessDetector
+from robostack.rewards.world_model import WorldModel, WorldModelConfig
+
+EYE = EyeConfig(side=32, width=48)
 
 
-def teach(kind, steps, batch, lr=2e-3, jerky=False):
+def squares(jerky=False):
     """24 episodes, every fourth a failure; held-out ones have seeds from 100 on."""
-    data = RewardData([square_episode(s, success=s % 4 != 3, jerky=jerky) for s in range(24)])
+    return [square_episode(s, success=s % 4 != 3, jerky=jerky) for s in range(24)]
+
+
+def teach(kind, config, steps, lr=2e-3, jerky=False):
     torch.manual_seed(0)
-    reward = kind(data.spec).train()
+    reward = kind(square_episode(0).spec, EYE, config).train()
+    data = RewardData(squares(jerky), reward.eye)
     reward.fit(data)
     optimizer = torch.optim.Adam([p for p in reward.parameters() if p.requires_grad], lr)
     for step in range(steps):
-        loss, _ = reward.loss(data, np.random.default_rng([0, step]), batch)
+        loss, _ = reward.loss(data, np.random.default_rng([0, step]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -30,14 +37,15 @@ def teach(kind, steps, batch, lr=2e-3, jerky=False):
 
 @pytest.fixture(scope="session")
 def progress():
-    return teach(ProgressEstimator, steps=100, batch=8)
+    return teach(ProgressEstimator, ProgressConfig(episodes=8, frames=4), steps=150)
 
 
 @pytest.fixture(scope="session")
 def success():
-    return teach(SuccessDetector, steps=60, batch=32)
+    return teach(SuccessDetector, SuccessConfig(batch=32), steps=80)
 
 
 @pytest.fixture(scope="session")
 def world_model():
-    return teach(WorldModel, steps=150, batch=8, lr=3e-3, jerky=True)
+    config = WorldModelConfig(batch=8, kept=256, members=2)
+    return teach(WorldModel, config, steps=150, lr=3e-3, jerky=True)

@@ -1,148 +1,108 @@
-"""Potential shaping leaves the optimal policy alone, terminals and time limits included.
-
-The chain has six states. 0 is a cliff and 5 is success, both terminal. A step slips and goes the
-other way one time in five; the last one, from 4 to 5, is a leap that mostly ends below the cliff,
-and still the best there is. The naive shaping phi' - phi is the control that must fail.
-"""
+"""Several rewards as one: a mean within bounds, that lets go of the unsure and fears dissent."""
 
 import numpy as np
 import pytest
+from fakes import make_episode
 
-from robostack.rewards.combine import combine, shaped_rewards
-
-GAMMA, STATES = 0.9, 6
-
-
-def bare(phi, success, terminated):
-    return float(success)
+from robostack.protocols import Scores
+from robostack.rewards.combine import combine, explained, gated
 
 
-def shaped(phi, success, terminated):
-    return float(shaped_rewards(np.array(phi), success, terminated, GAMMA)[0])
+def scores(potential, confidence=1.0):
+    potential = np.asarray(potential, np.float32)
+    return Scores(potential, np.broadcast_to(np.float32(confidence), potential.shape))
 
 
-def naive(phi, success, terminated):
-    return phi[1] - phi[0] + float(success)
-
-
-def outcomes(s, step):
-    """(probability, next state) of a step to the left (-1) or to the right (1)."""
-    if (s, step) == (4, 1):
-        return (0.3, 5), (0.7, 0)
-    return (0.8, s + step), (0.2, s - step)
-
-
-def backup(reward, phi, value):
-    """Q[s, left or right] of the inner states, given the values of what follows."""
-    q = np.zeros((STATES, 2))
-    for s in range(1, STATES - 1):
-        for action, step in enumerate((-1, 1)):
-            for chance, to in outcomes(s, step):
-                ends = to in (0, STATES - 1)
-                r = reward((phi[s], phi[to]), to == STATES - 1, ends)
-                q[s, action] += chance * (r + (0 if ends else GAMMA * value[to]))
-    return q[1:-1]
-
-
-def optimal(reward, phi):
-    value = np.zeros(STATES)
-    for _ in range(150):
-        q = backup(reward, phi, value)
-        value[1:-1] = q.max(1)
-    return q, value
-
-
-POTENTIALS = np.random.default_rng(0).random((12, STATES))
-
-
-def policies(reward):
-    return np.array([optimal(reward, phi)[0].argmax(1) for phi in POTENTIALS])
-
-
-def test_shaping_shifts_the_optimal_values_by_the_potential_and_nothing_else():
-    q, _ = optimal(bare, np.zeros(STATES))
-    for phi in POTENTIALS[:5]:
-        assert np.allclose(optimal(shaped, phi)[0], q - phi[1:-1, None], atol=1e-5)
-
-
-def test_the_optimal_policy_survives_shaping_but_not_the_naive_difference():
-    best = optimal(bare, np.zeros(STATES))[0].argmax(1)
-    assert (policies(shaped) == best).all()
-    assert not (policies(naive) == best).all()
-
-
-def test_the_optimal_policy_survives_a_time_limit_unless_that_is_taken_for_a_terminal():
-    """The limit cuts the next transition; the learner bootstraps from V - phi, as it learned it."""
-    best, value = optimal(bare, np.zeros(STATES))
-
-    def taken_for_terminal(phi, success, terminated):
-        return shaped(phi, success, True)
-
-    def chosen(reward):
-        return np.array([backup(reward, phi, value - phi).argmax(1) for phi in POTENTIALS])
-
-    assert (chosen(shaped) == best.argmax(1)).all()
-    assert not (chosen(taken_for_terminal) == best.argmax(1)).all()
-
-
-def test_a_time_limit_changes_no_reward():
-    phi = np.random.default_rng(3).random(9).astype(np.float32)
-    whole = shaped_rewards(phi, True, True, GAMMA)
-    assert np.array_equal(shaped_rewards(phi[:5], False, False, GAMMA), whole[:4])
-
-
-@pytest.mark.parametrize("success", [True, False])
-def test_the_return_of_a_terminated_episode_telescopes(success):
-    phi = np.random.default_rng(1).random(9).astype(np.float32)
-    rewards = shaped_rewards(phi, success, True, GAMMA)
-    assert rewards.shape == (8,) and rewards.dtype == np.float32
-    discounted = (GAMMA ** np.arange(8) * rewards).sum()
-    assert discounted == pytest.approx(GAMMA**7 * success - phi[0], abs=1e-6)
-
-
-def test_the_return_of_a_truncated_episode_keeps_what_it_reached():
-    phi = np.random.default_rng(2).random(9).astype(np.float32)
-    discounted = (GAMMA ** np.arange(8) * shaped_rewards(phi, False, False, GAMMA)).sum()
-    assert discounted == pytest.approx(GAMMA**8 * phi[8] - phi[0], abs=1e-6)
-
-
-@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
-def test_hovering_near_the_goal_loses_against_a_risky_finish(p):
-    """At potential 0.9: stay there for ever, or finish and fail with probability 1 - p."""
-
-    def stay(reward):
-        return reward((0.9, 0.9), False, False) / (1 - GAMMA)
-
-    def finish(reward):
-        return p * reward((0.9, 1.0), True, True) + (1 - p) * reward((0.9, 0.0), False, True)
-
-    assert finish(bare) > stay(bare)
-    assert finish(shaped) - stay(shaped) == pytest.approx(finish(bare) - stay(bare), abs=1e-6)
-
-
-def test_the_naive_difference_would_rather_hover():
-    p, success, failure, stay = 0.2, 1.0 - 0.9, 0.0 - 0.9, naive((0.9, 0.9), False, False)
-    assert p * success + (1 - p) * failure < stay  # success as the end of the potential alone
-    with_bonus = p * naive((0.9, 1.0), True, True) + (1 - p) * naive((0.9, 0.0), False, True)
-    assert with_bonus < stay
-
-
-def test_an_episode_is_not_changed_by_being_judged():
-    phi = np.linspace(0, 1, 5, dtype=np.float32)
-    shaped_rewards(phi, True, True, GAMMA)
-    assert np.array_equal(phi, np.linspace(0, 1, 5, dtype=np.float32))
+def drawn(seed, count=2, steps=7):
+    rng = np.random.default_rng(seed)
+    return {
+        f"m{k}": scores(rng.random(steps), rng.random(steps).astype(np.float32))
+        for k in range(count)
+    }
 
 
 def test_combining_is_a_weighted_mean_that_stays_in_range():
-    rng = np.random.default_rng(0)
-    a, b, unused = rng.random((3, 7)).astype(np.float32)
-    mixed = combine({"a": a, "b": b, "c": unused}, {"a": 3.0, "b": 1.0})
+    a, b, unused = (drawn(0, 3)[f"m{k}"].potential for k in range(3))
+    three = {"a": scores(a), "b": scores(b), "c": scores(unused)}
+    mixed = combine(three, {"a": 3.0, "b": 1.0}).potential
     assert np.allclose(mixed, 0.75 * a + 0.25 * b) and mixed.dtype == np.float32
     assert (mixed >= np.minimum(a, b)).all() and (mixed <= np.maximum(a, b)).all()
-    assert np.allclose(combine({"a": a, "b": b}, {"a": 30.0, "b": 10.0}), mixed)
+    assert np.allclose(combine(three, {"a": 30.0, "b": 10.0}).potential, mixed)
+    assert np.array_equal(combine(three, {"a": 3.0, "b": 1.0, "c": 0.0}).potential, mixed)
 
 
-@pytest.mark.parametrize("weights", [{"z": 1.0}, {"a": -1.0}, {"a": 0.0}, {}])
+@pytest.mark.parametrize("weights", [{"z": 1.0}, {"a": -1.0}, {"a": 0.0}, {"a": np.nan}, {}])
 def test_weights_that_make_no_mean_are_refused(weights):
     with pytest.raises(ValueError, match="no potential for|weights"):
-        combine({"a": np.zeros(3, np.float32)}, weights)
+        combine({"a": scores(np.zeros(3))}, weights)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("gate", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("pessimism", [0.0, 1.0, 30.0])
+def test_whatever_the_members_say_the_potential_and_its_confidence_are_in_0_to_1(
+    seed, gate, pessimism
+):
+    made = combine(drawn(seed, 3), {"m0": 1.0, "m1": 0.1, "m2": 5.0}, gate, pessimism)
+    for array in (made.potential, made.confidence):
+        assert array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1
+    assert set(made.terms) == {"m0", "m1", "m2"}
+
+
+def test_members_that_agree_are_believed_however_pessimistic_one_is():
+    phi = np.linspace(0, 1, 5)
+    made = combine({"a": scores(phi), "b": scores(phi)}, {"a": 1.0, "b": 2.0}, pessimism=9.0)
+    assert np.allclose(made.potential, phi, atol=1e-6) and np.allclose(made.confidence, 1)
+
+
+def test_pessimism_subtracts_the_deviation_between_the_members():
+    two = {"a": scores([0.9, 0.5]), "b": scores([0.5, 0.5])}
+    made = combine(two, {"a": 1.0, "b": 1.0}, pessimism=0.5)
+    assert np.allclose(made.potential, [0.7 - 0.5 * 0.2, 0.5])
+    assert np.allclose(made.confidence, [1 - 2 * 0.2, 1])
+
+
+def test_more_pessimism_never_raises_a_potential():
+    levels = [
+        combine(drawn(3), {"m0": 1.0, "m1": 1.0}, 0.5, kappa).potential for kappa in (0, 0.5, 1, 2)
+    ]
+    assert (np.diff(levels, axis=0) <= 0).all()
+
+
+def test_a_member_alone_is_feared_for_what_it_lacks_of_confidence():
+    made = combine({"a": scores([0.8, 0.8], np.array([1.0, 0.6]))}, {"a": 1.0}, pessimism=0.5)
+    assert np.allclose(made.potential, [0.8, 0.6])
+
+
+def test_below_the_gate_a_member_counts_by_its_confidence():
+    two = {"a": scores([1.0, 1.0], np.array([0.25, 0.9])), "b": scores([0.0, 0.0])}
+    made = combine(two, {"a": 1.0, "b": 1.0}, gate=0.5)
+    assert np.allclose(made.potential, [0.25 / 1.25, 0.5])
+
+
+def test_where_nobody_is_confident_all_count_by_their_weights_alone():
+    two = {"a": scores([1.0], 0.0), "b": scores([0.0], 0.1)}
+    assert combine(two, {"a": 3.0, "b": 1.0}, gate=0.5).potential == pytest.approx(0.75)
+
+
+def test_shares_sum_up_to_one_and_without_a_gate_are_the_weights():
+    rng = np.random.default_rng(0)
+    weights, sure = rng.random(4), rng.random((4, 50))
+    for gate in (0.0, 0.3, 0.7, 1.0):
+        assert np.allclose(gated(weights, sure, gate).sum(0), 1)
+    plain = gated(weights, sure, 0.0)
+    assert np.allclose(plain, (weights / weights.sum())[:, None])
+
+
+def test_a_reward_that_does_not_explain_itself_is_sure_of_everything():
+    class Plain:
+        name = "plain"
+
+        def score(self, episode):
+            return np.full(len(episode) + 1, 0.3, np.float32)
+
+        def fingerprint(self):
+            return "1"
+
+    made = explained(Plain(), make_episode(0))
+    assert (made.potential == np.float32(0.3)).all() and (made.confidence == 1).all()

@@ -7,15 +7,19 @@ from fakes import SQUARE_SPEC, square_episode
 
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.deviation import SCALE, Deviation, windows
+from robostack.rewards.eye import EyeConfig
+from robostack.rewards.load import load_reward
+from robostack.rewards.saved import RewardError
 from robostack.rewards.world_model import WorldModel
 
+EYE = EyeConfig(side=32, width=48)
 DEMOS = [square_episode(s) for s in range(3)]
 
 
 @pytest.fixture(scope="module")
 def deviation():
     torch.manual_seed(0)
-    return Deviation(WorldModel(SQUARE_SPEC).eval(), DEMOS, horizon=4)
+    return Deviation(WorldModel(SQUARE_SPEC, EYE).eval(), DEMOS, horizon=4)
 
 
 @pytest.mark.parametrize(("demo", "t"), [(0, 0), (1, 7), (2, 12)])
@@ -53,13 +57,13 @@ def test_windows_are_what_a_loop_cuts_out():
 
 
 def test_without_demonstrations_there_is_nothing_to_deviate_from(deviation):
-    with pytest.raises(ValueError, match="demonstration"):
+    with pytest.raises(RewardError, match="demonstration"):
         Deviation(deviation.world_model, [], 4)
 
 
 def test_the_fingerprint_knows_the_demonstrations_and_the_world_model(deviation):
     model = deviation.world_model
-    fewer, other = Deviation(model, DEMOS[:2], 4), Deviation(WorldModel(SQUARE_SPEC), DEMOS, 4)
+    fewer, other = Deviation(model, DEMOS[:2], 4), Deviation(WorldModel(SQUARE_SPEC, EYE), DEMOS, 4)
     prints = {d.fingerprint() for d in (deviation, fewer, other, Deviation(model, DEMOS, 3))}
     assert len(prints) == 4
     assert Deviation(model, DEMOS, 4).fingerprint() == deviation.fingerprint()
@@ -67,3 +71,19 @@ def test_the_fingerprint_knows_the_demonstrations_and_the_world_model(deviation)
 
 def test_it_is_a_reward_of_observations_and_of_chunks(deviation):
     assert isinstance(deviation, Reward) and isinstance(deviation, ChunkReward)
+
+
+def test_a_loaded_one_brings_its_world_model_along(deviation, tmp_path):
+    deviation.save(tmp_path)
+    loaded = load_reward(tmp_path)
+    assert loaded.fingerprint() == deviation.fingerprint()
+    assert np.array_equal(loaded.score(DEMOS[1]), deviation.score(DEMOS[1]))
+
+
+def test_demonstrations_of_the_same_instruction_are_preferred(deviation):
+    from dataclasses import replace
+
+    other = [replace(e, task="push it left", actions=-e.actions) for e in DEMOS]
+    both = Deviation(deviation.world_model, [*DEMOS, *other], 4)
+    assert np.allclose(both.score(DEMOS[0]), 1, atol=1e-6)
+    assert np.allclose(both.score(other[0]), 1, atol=1e-6)

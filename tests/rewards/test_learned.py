@@ -7,17 +7,24 @@ import pytest
 import torch
 from fakes import SQUARE_SPEC, make_episode, square_episode
 
-from robostack.learn.reward import KINDS
 from robostack.protocols import Reward
-from robostack.rewards.learned import CARD, WEIGHTS, RewardData, RewardError, read_card
+from robostack.rewards.eye import EyeConfig, SmallEye
+from robostack.rewards.learned import RewardData
+from robostack.rewards.load import LEARNED, load_reward
+from robostack.rewards.saved import CARD, WEIGHTS, RewardError, read_card
 from robostack.types import SpecMismatch
 
-ALL = pytest.mark.parametrize("name", list(KINDS))
+EYE = EyeConfig(side=32, width=48)
+ALL = pytest.mark.parametrize("name", list(LEARNED))
 
 
 @pytest.fixture
 def reward(name, request):
     return request.getfixturevalue(name)
+
+
+def look(episodes):
+    return RewardData(episodes, SmallEye(EYE, 1, 1))
 
 
 def short(success=True):
@@ -43,23 +50,25 @@ def test_it_is_a_potential_of_every_observation(reward, seed):
 
 
 @ALL
-def test_a_loaded_reward_scores_bit_for_bit_what_the_saved_one_did(reward, name, tmp_path):
+def test_a_loaded_reward_scores_what_the_saved_one_did(reward, name, tmp_path):
     reward.save(tmp_path)
-    loaded = KINDS[name](SQUARE_SPEC).load(tmp_path)
+    loaded = load_reward(tmp_path)
     episode = square_episode(100)
-    assert np.array_equal(loaded.score(episode), reward.score(episode))
+    # where a tensor lies in memory may change the last bit of a product
+    assert np.allclose(loaded.score(episode), reward.score(episode), atol=1e-6)
     assert loaded.fingerprint() == reward.fingerprint()
-    assert read_card(tmp_path) == {"name": name, "spec": SQUARE_SPEC.to_json()}
+    card = read_card(tmp_path)
+    assert card["name"] == name and card["spec"] == SQUARE_SPEC
 
 
 @ALL
 def test_the_fingerprint_changes_with_any_weight_and_statistic(reward, name, tmp_path):
     reward.save(tmp_path)
-    other = KINDS[name](SQUARE_SPEC).load(tmp_path)
+    other = load_reward(tmp_path)
     seen = {other.fingerprint()}
     with torch.no_grad():
         for tensor in list(other.state_dict().values())[:: max(1, len(other.state_dict()) // 4)]:
-            tensor.flatten()[0] += 1
+            tensor.view(-1)[0] = 1 - tensor.view(-1)[0].to(tensor.dtype)
             seen.add(other.fingerprint())
     assert len(seen) >= 5
 
@@ -78,19 +87,26 @@ def test_an_episode_of_another_robot_is_refused(reward):
 
 
 @ALL
+def test_an_episode_without_an_instruction_is_refused(reward):
+    with pytest.raises(RewardError, match="no instruction"):
+        reward.score(replace(square_episode(0), task=" "))
+
+
+@ALL
 def test_without_a_success_there_is_nothing_to_learn(name):
-    data = RewardData([square_episode(s, success=False) for s in range(2)])
-    reward = KINDS[name](data.spec)
+    data = look([square_episode(s, success=False) for s in range(2)])
     with pytest.raises(RewardError, match="successes; none of the 2"):
-        reward.loss(data, np.random.default_rng(0))
-        reward.calibrate(data)
+        LEARNED[name](SQUARE_SPEC, EYE).fit(data)
 
 
 @ALL
 def test_very_short_tries_are_learned_from_or_refused_with_a_reason(name):
     for episodes in ([short(), square_episode(0)], [short()]):
+        reward = LEARNED[name](SQUARE_SPEC, EYE)
         try:
-            loss, _ = KINDS[name](SQUARE_SPEC).loss(RewardData(episodes), np.random.default_rng(0))
+            data = look(episodes)
+            reward.fit(data)
+            loss, _ = reward.loss(data, np.random.default_rng(0))
         except RewardError:
             continue
         assert torch.isfinite(loss)
@@ -98,33 +114,65 @@ def test_very_short_tries_are_learned_from_or_refused_with_a_reason(name):
 
 def test_no_episodes_are_refused():
     with pytest.raises(RewardError, match="no episodes"):
-        RewardData([])
+        look([])
+
+
+def test_a_robot_without_cameras_is_refused():
+    with pytest.raises(RewardError, match="no camera"):
+        LEARNED["success"](replace(SQUARE_SPEC, cameras={}), EYE)
 
 
 @ALL
 @pytest.mark.parametrize("lost", [CARD, WEIGHTS])
-def test_a_folder_that_lacks_a_file_holds_no_reward(reward, name, tmp_path, lost):
+def test_a_folder_that_lacks_a_file_holds_no_reward(reward, tmp_path, lost):
     reward.save(tmp_path)
     (tmp_path / lost).unlink()
     with pytest.raises(RewardError, match="holds no"):
-        read_card(tmp_path)
-        KINDS[name](SQUARE_SPEC).load(tmp_path)
+        load_reward(tmp_path)
 
 
 @ALL
 def test_weights_of_another_robot_are_refused(reward, name, tmp_path):
-    reward.save(tmp_path)
+    reward.save(tmp_path / "one")
     two = replace(SQUARE_SPEC, cameras={"top": (32, 32), "wrist": (32, 32)})
+    LEARNED[name](two, EYE).save(tmp_path / "two")
+    (tmp_path / "two" / WEIGHTS).write_bytes((tmp_path / "one" / WEIGHTS).read_bytes())
     with pytest.raises(RewardError, match="holds no"):
-        KINDS[name](two).load(tmp_path)
+        load_reward(tmp_path / "two")
+
+
+def test_a_reward_of_an_earlier_format_says_to_train_it_again(success, tmp_path):
+    success.save(tmp_path)
+    text = (tmp_path / CARD).read_text().replace('"format": 2', '"format": 1')
+    (tmp_path / CARD).write_text(text)
+    with pytest.raises(RewardError, match="format 1, expected 2; train it"):
+        load_reward(tmp_path)
+
+
+def test_an_unknown_kind_lists_the_known_ones(success, tmp_path):
+    success.save(tmp_path)
+    text = (tmp_path / CARD).read_text().replace('"name": "success"', '"name": "oracle"')
+    (tmp_path / CARD).write_text(text)
+    with pytest.raises(RewardError, match="unknown kind 'oracle'; known: world_model, progress"):
+        load_reward(tmp_path)
 
 
 def test_the_columns_of_the_data_are_the_episodes_one_after_the_other():
     episodes = [square_episode(s, steps=8 + s, success=s != 1) for s in range(3)]
-    data = RewardData(episodes)
+    data = look(episodes)
     assert data.first.tolist() == [0, 9, 19] and data.length.tolist() == [9, 10, 11]
     assert data.success.tolist() == [True, False, True]
-    for first, episode in zip(data.first, episodes):
-        rows = slice(first, first + len(episode) + 1)
-        assert np.array_equal(data.states[rows], episode.states)
-        assert np.array_equal(data.actions[rows][:-1], episode.actions)
+    for i, episode in enumerate(episodes):
+        assert np.array_equal(data.states[data.rows(i)], episode.states)
+        assert np.array_equal(data.actions[data.rows(i)][:-1], episode.actions)
+
+
+def test_a_try_from_the_middle_is_no_whole_episode():
+    later = replace(square_episode(1), stamps=square_episode(1).stamps + 3)
+    assert look([square_episode(0), later]).whole.tolist() == [True, False]
+
+
+def test_another_task_is_never_the_one_that_was_given():
+    data = look([square_episode(s) for s in range(2)])
+    random = np.random.default_rng(0)
+    assert all(data.other_task(data.tasks[0], random) != data.tasks[0] for _ in range(50))

@@ -3,7 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 from fakes import backwards, square_episode
+
+from robostack.rewards.success import _platt, _threshold
 
 HELD_OUT = range(100, 106)
 
@@ -25,3 +28,40 @@ def test_an_observation_is_judged_alone(success):
     episode = square_episode(100)
     reversed_scores = success.score(backwards(episode))
     assert np.allclose(reversed_scores, success.score(episode)[::-1], atol=1e-5)
+
+
+def test_the_watcher_stops_where_the_episode_says(success):
+    for seed in HELD_OUT:
+        episode, watcher = square_episode(seed), success.watch()
+        seen = [watcher.see(episode.observation(t)) for t in range(len(episode) + 1)]
+        assert seen == success.stops(episode).tolist()
+
+
+def test_it_needs_the_votes_of_several_frames(success):
+    episode = square_episode(100)
+    first = int(np.argmax(success.score(episode) >= float(success.threshold)))
+    assert not success.stops(episode)[: first + success.config.votes - 1].any()
+
+
+def test_failures_do_not_stop(success):
+    assert not any(success.stops(square_episode(s, success=False)).any() for s in HELD_OUT)
+
+
+def test_the_threshold_is_the_least_that_keeps_the_precision():
+    probability = torch.tensor([0.99, 0.9, 0.8, 0.7, 0.6, 0.55])
+    label = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    assert _threshold(probability, label, 0.8).item() == torch.tensor(0.55).item()
+    assert _threshold(probability, label, 0.95).item() == torch.tensor(0.9).item()
+
+
+def test_without_any_precise_threshold_nothing_is_beyond_it():
+    probability = torch.tensor([0.9, 0.8])
+    assert _threshold(probability, torch.zeros(2), 0.9) > 0.9
+
+
+def test_calibration_undoes_a_change_of_the_logits():
+    random = torch.Generator().manual_seed(0)
+    true = 2 * torch.randn(20_000, generator=random)
+    label = torch.bernoulli(true.sigmoid(), generator=random)
+    slope, offset = _platt(3 * true - 1, label)
+    assert abs(float(slope) - 1 / 3) < 0.02 and abs(float(offset) - 1 / 3) < 0.06

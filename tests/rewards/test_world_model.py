@@ -6,9 +6,10 @@ import torch
 from fakes import square_episode
 
 from robostack.protocols import ChunkReward, Reward
-from robostack.rewards.world_model import HORIZON
+from robostack.rewards.bank import _logistic
 
 HELD_OUT = range(100, 120)
+HORIZON = 8
 
 
 def chunks(seed):
@@ -21,12 +22,13 @@ def errors(world_model):
     """Mean latent error of imagining true, another episode's, no and reversed actions."""
     rows = []
     for seed in HELD_OUT:
-        latents = world_model.encode(*world_model.frames(square_episode(seed, jerky=True)))
+        latents = world_model.encode(square_episode(seed, jerky=True))
         for t, true, other in zip((0, 4, 8), chunks(seed), chunks(seed + 50)):
             truth = latents[t + 1 : t + 1 + HORIZON]
             with torch.no_grad():
                 imagined = [
-                    world_model.imagine(latents[t : t + 1], a)[0] for a in (true, other, 0 * true)
+                    world_model.imagine(latents[t : t + 1], a).mean(0)[0]
+                    for a in (true, other, 0 * true)
                 ]
             rows.append([float((z - truth).abs().mean()) for z in imagined])
     return np.array(rows).T
@@ -41,21 +43,35 @@ def test_the_true_actions_mostly_predict_better_than_none(errors):
     assert (errors[0] < errors[2]).mean() > 0.6
 
 
-def test_goals_have_low_energy_and_starts_high(world_model):
-    with torch.no_grad():
-        energy = torch.stack(
-            [
-                world_model.energy(world_model.encode(*world_model.frames(e)))
-                for e in (square_episode(s, jerky=True) for s in HELD_OUT)
-            ]
-        )
-    assert (energy[:, -1] < energy[:, 0]).all()
-    assert energy[:, -1].mean() < energy[:, 0].mean() / 3
+def test_ends_are_near_the_goals_and_starts_are_far(world_model):
+    episodes = [square_episode(s, jerky=True) for s in HELD_OUT]
+    goals = world_model.bank.of(episodes[0].task, 4)
+    distance = torch.stack([goals.to_end(world_model.encode(e)) for e in episodes])
+    assert (distance[:, -1] < distance[:, 0]).all()
+    assert distance[:, -1].mean() < distance[:, 0].mean() / 2
 
 
-def test_the_potential_is_one_at_every_remembered_goal(world_model):
-    goals = world_model.goals[: int(world_model.goal_count)]
-    assert len(goals) == 18 and torch.equal(world_model.potential(goals), torch.ones(18))
+def test_what_it_keeps_is_what_it_knows_the_progress_of(world_model):
+    goals = world_model.bank.of(square_episode(0).task, 1)
+    progress, trust = goals.progress(goals.latents)
+    assert torch.allclose(progress, goals.label, atol=1e-5) and torch.equal(
+        trust, torch.ones_like(trust)
+    )
+    assert int(goals.final.sum()) == 18  # one of each success
+
+
+def test_an_episode_is_never_measured_by_itself(world_model):
+    bank, task = world_model.bank, square_episode(0).task
+    one = int(bank.episode[0])
+    assert len(bank.of(task, 4, without=one).latents) == int((bank.episode != one).sum())
+
+
+def test_the_weights_of_energies_recover_those_that_decided():
+    random = torch.Generator().manual_seed(0)
+    differences = torch.randn(20_000, 3, generator=random)
+    true = torch.tensor([1.5, 0.5, 0.0])
+    won = torch.bernoulli((differences @ true).sigmoid(), generator=random) * 2 - 1
+    assert (_logistic(differences * won[:, None]) - true).abs().max() < 0.1
 
 
 def test_the_potential_rises_over_a_success_and_not_over_a_failure(world_model):
@@ -82,21 +98,35 @@ def test_it_is_a_reward_of_observations_and_of_chunks(world_model):
 
 
 def test_imagining_step_by_step_is_imagining_at_once(world_model):
-    latent, actions = torch.randn(2, 64), torch.randn(2, 5, 3)
+    latent, actions = torch.randn(2, 48), torch.randn(2, 5, 3)
     with torch.no_grad():
         whole = world_model.imagine(latent, actions)
+        latents = latent.expand(len(whole), -1, -1)
         for t in range(5):
-            latent = world_model.imagine(latent, actions[:, t : t + 1])[:, -1]
-            assert torch.allclose(latent, whole[:, t], atol=1e-5)
+            step = actions[:, t : t + 1]
+            ends = [p.imagine(x, step)[:, -1] for p, x in zip(world_model.predictors, latents)]
+            latents = torch.stack(ends)
+            assert torch.allclose(latents, whole[:, :, t], atol=1e-5)
 
 
 def test_the_slow_encoder_follows_the_fast_one_in_training_only(world_model):
     import copy
 
     model = copy.deepcopy(world_model)
-    slow, fast = next(model.slow_encoder.parameters()), next(model.encoder.parameters())
+    slow, fast = next(model.slow_eye.parameters()), next(model.eye.parameters())
     before = slow.clone()
     model.eval()._follow()
     assert torch.equal(slow, before)
     model.train()._follow()
     assert torch.allclose(slow, 0.98 * before + 0.02 * fast, atol=1e-6)
+
+
+def test_disagreement_counts_against_a_chunk(world_model):
+    import copy
+
+    observation = square_episode(100, jerky=True).observation(4)
+    chunks = np.random.default_rng(0).uniform(-1, 1, (6, HORIZON, 3)).astype(np.float32)
+    bold = copy.deepcopy(world_model)
+    bold.config = type(bold.config)(members=2, pessimism=0.0)
+    assert (world_model.rank(observation, chunks) <= bold.rank(observation, chunks)).all()
+    assert (world_model.rank(observation, chunks) < bold.rank(observation, chunks)).any()

@@ -1,0 +1,95 @@
+"""Holding an exam: every reward is asked about every episode, and the trials read the answers.
+
+<out>/exam.json, index.html     what was found
+<out>/answers/<fingerprint>/    what a reward said of a store, so that an interrupted exam goes
+                                on, and one that is held again asks only what is new
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import robostack
+from robostack.exam import card, gate, questions
+from robostack.exam.answers import ask
+from robostack.exam.charts import Album
+from robostack.exam.paper import Paper, other_instructions, papers
+from robostack.exam.results import RESULT
+from robostack.exam.sheet import ExamConfig, ExamError, Sheet
+from robostack.exam.trials import Trial, chosen, hold
+from robostack.learn.run import write_json
+from robostack.protocols import Reward
+
+ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward says
+
+
+def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig) -> dict:
+    """Hold the exam and write it to `out`, and each reward's part to its own folder.
+
+    Returns {"rewards": {name: {"fingerprint", "numbers", "aims", "not_applicable"}}, "data",
+    "seed", "version"}. Raises ExamError if nothing could be asked of any reward.
+    """
+    out = Path(out)
+    exam, sheets, album = examined(rewards, data, out, config)
+    write_json(out / RESULT, exam)
+    card.write(out / "index.html", exam, sheets, album)
+    for name, reward in rewards.items():
+        home = getattr(reward, "home", None)
+        if home is not None:
+            about = {key: exam[key] for key in ("data", "seed", "version")}
+            write_json(Path(home) / RESULT, {**exam["rewards"][name], **about})
+    return exam
+
+
+def examined(
+    rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig
+) -> tuple[dict, dict[str, Sheet], Album]:
+    """The exam, the answers that it rests on, and pictures; of these only answers go to disk."""
+    if not rewards:
+        raise ExamError("no reward to examine")
+    trials, aims, stores = chosen(config.trials), gate.aims(config.aims), papers(data, config)
+    words = other_instructions(stores, config.instructions)
+    sheets = {name: Sheet(config, instructions=words) for name in rewards}
+    needs = {variant for trial in trials for variant in trial.needs} | {questions.PLAIN}
+    album = Album()
+    for paper in stores:
+        ask(rewards, sheets, paper, out, needs, album.offer)
+    exam = {
+        "rewards": {
+            name: _result(rewards[name], sheet, trials, aims, stores)
+            for name, sheet in sheets.items()
+        },
+        "data": [str(Path(folder).resolve()) for folder in data],
+        "seed": config.seed,
+        "version": robostack.__version__,
+    }
+    if not any(set(r["numbers"]) - ANYWAY for r in exam["rewards"].values()):
+        reasons = [f"{n}: {w}" for n, r in exam["rewards"].items() for w in _reasons(r)]
+        raise ExamError("nothing could be asked: " + "; ".join(reasons[:4]))
+    return exam, sheets, album
+
+
+def _reasons(result: dict) -> list[str]:
+    return list(dict.fromkeys(result["not_applicable"].values()))
+
+
+def _result(
+    reward: Reward, sheet: Sheet, trials: list[Trial], aims: gate.Bounds, stores: list[Paper]
+) -> dict:
+    """One reward's part of the exam."""
+    numbers, reasons = hold(sheet, trials)
+    for paper in stores:
+        for variant in (questions.PLAIN, *questions.CONTROLS):
+            keys = [(variant, f"{paper.name}/{i}") for i in paper.ids]
+            said = [sheet.refused[key] for key in keys if key in sheet.refused]
+            if said:
+                share = f"{len(said)} of {len(said) + sum(k in sheet.said for k in keys)} episodes"
+                what = f"store {paper.name}" + f", {variant}" * (variant != questions.PLAIN)
+                reasons[what] = f"{share}: {max(set(said), key=said.count)}"
+    wanted = {number for trial in trials for number in trial.finds}
+    return {
+        "fingerprint": reward.fingerprint(),
+        "numbers": numbers,
+        "aims": gate.judged(numbers, {n: b for n, b in aims.items() if n in wanted}),
+        "not_applicable": reasons,
+    }

@@ -1,0 +1,162 @@
+"""What the progress estimator is shown in training, and what is known of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from robostack.rewards.keyframes import find_events, label_progress
+from robostack.rewards.learned import RewardData
+from robostack.rewards.saved import RewardError
+
+RIGHT, WRONG, FAILED = range(3)  # a success; one under an instruction that it ignores; a failure
+BLURRED = 2  # observations before the end of a success of which nobody knows if it was done
+LATE = 8  # observations before an end that one frame is drawn from: where done begins is fine work
+OWN = 0.25  # share of anchors that are the episode's own: else they say what, not which pixels
+OFTEN = 3  # successes of one instruction that are labelled by themselves
+ALIKE = 8  # successes with a like instruction that serve as one another's anchors
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """B episodes, of each a start, a goal and K frames."""
+
+    rows: np.ndarray  # i64[B, 2 + K] of the data
+    tasks: list[str]  # B instructions, not always the ones that were followed
+    kinds: np.ndarray  # i64[B], RIGHT, WRONG or FAILED
+    progress: np.ndarray  # f32[B, 2 + K] in [0, 1], NaN where nobody knows
+    done: np.ndarray  # f32[B, 2 + K], 1 where the task is done, NaN where nobody knows
+
+
+class Lessons:
+    """Labels of the data, and draws from it. Raises RewardError where there is no success."""
+
+    def __init__(self, data: RewardData, frames: int, wrong: float, failed: float):
+        self.data, self.frames = data, frames
+        self.shares = [1 - wrong - failed, wrong, failed]
+        self.progress = np.full(len(data.states), np.nan, np.float32)
+        won = [i for i in data.require_successes("the progress estimator") if data.whole[i]]
+        for group in _of_a_kind([data.tracks[i].task for i in won]):
+            self._label([won[i] for i in group])
+        known = np.isfinite(self.progress)
+        self.labelled = [i for i in won if known[data.rows(i)].sum() > BLURRED]
+        if not self.labelled:
+            raise RewardError(
+                f"none of the {len(won)} successes that begin at the beginning is longer than "
+                f"{BLURRED} observations; nothing to learn progress from"
+            )
+        self.done = label_done(data)
+        self.lost = np.flatnonzero(~data.success & (data.length > BLURRED))
+        self._tasks = tuple(data.tracks[i].task for i in self.labelled)
+        self._alike: dict[str, list[int]] = {}
+
+    def _label(self, episodes: list[int]) -> None:
+        data = self.data
+        columns = [(data.states[data.rows(i)], data.actions[data.rows(i)]) for i in episodes]
+        events = [find_events(data.spec, *column) for column in columns]
+        labels, _ = label_progress(events, [_coarse(data.seen[data.rows(i)]) for i in episodes])
+        for i, label in zip(episodes, labels):
+            self.progress[data.rows(i)] = label
+
+    def draw(self, count: int, random: np.random.Generator) -> Lesson:
+        kinds = random.choice(3, count, p=self.shares)
+        if not len(self.lost):
+            kinds[kinds == FAILED] = RIGHT
+        rows, tasks, progress, done = zip(*(self._one(kind, random) for kind in kinds))
+        return Lesson(
+            np.array(rows),
+            list(tasks),
+            kinds,
+            np.array(progress, np.float32),
+            np.array(done, np.float32),
+        )
+
+    def _one(self, kind: int, random: np.random.Generator):
+        data = self.data
+        pool = self.lost if kind == FAILED else self.labelled
+        episode = int(pool[random.integers(len(pool))])
+        own, task = data.rows(episode), data.tracks[episode].task
+        value = self.progress[own]
+        fit = np.flatnonzero(np.isfinite(value)) if kind == RIGHT else np.arange(len(value))
+        pick = np.sort(random.choice(fit, self.frames, replace=len(fit) < self.frames))
+        asked = data.other_task(task, random) if kind == WRONG else task
+        late = fit[fit >= len(value) - LATE]
+        if len(late):
+            pick[-1] = late[random.integers(len(late))]
+        start, goal = self._start(episode, random), self._goal(episode, asked, random)
+        rows = [start, goal, *(own.start + pick)]
+        progress = {RIGHT: value[pick], WRONG: 0 * pick, FAILED: np.full(len(pick), np.nan)}[kind]
+        done = self.done[rows]
+        if kind == WRONG:
+            done[2:], done[1] = 0, np.nan  # the end of another task than was asked for, perhaps
+        return rows, asked, [0.0, 1.0, *progress], done
+
+    def _start(self, episode: int, random: np.random.Generator) -> int:
+        if not self.data.whole[episode] or random.random() > OWN:
+            episode = self._like(self.data.tracks[episode].task, random)
+        return int(self.data.first[episode])
+
+    def _goal(self, episode: int, asked: str, random: np.random.Generator) -> int:
+        data = self.data
+        own = data.success[episode] and data.tracks[episode].task == asked
+        if not own or random.random() > OWN:
+            episode = self._like(asked, random)
+        return int(data.first[episode] + data.length[episode] - 1)
+
+    def _like(self, task: str, random: np.random.Generator) -> int:
+        """A labelled success with this or a like instruction."""
+        if task not in self._alike:
+            same = [i for i, other in enumerate(self._tasks) if other == task]
+            self._alike[task] = same if len(same) >= ALIKE else nearest(task, self._tasks, ALIKE)
+        found = self._alike[task]
+        return self.labelled[found[random.integers(len(found))]]
+
+
+def _coarse(seen: np.ndarray) -> np.ndarray:
+    """What was seen, as f32[L, D] with a few hundred numbers: enough to tell scenes apart."""
+    flat = seen.reshape(len(seen), -1).astype(np.float32)
+    fold = max(flat.shape[1] // 384, 1)
+    kept = flat.shape[1] // fold * fold
+    return flat[:, :kept].reshape(len(seen), -1, fold).mean(2)
+
+
+def label_done(data: RewardData) -> np.ndarray:
+    """f32 of every row: 1 at the end of a success, NaN shortly before it, else 0."""
+    done = np.zeros(len(data.states), np.float32)
+    for i in np.flatnonzero(data.success):
+        done[data.rows(i)][-1 - BLURRED :] = np.nan
+        done[data.rows(i)][-1] = 1
+    return done
+
+
+def nearest(task: str, tasks: tuple[str, ...], count: int) -> list[int]:
+    """Indices of the `count` instructions that share most words with `task`, the same one first."""
+    words = _words(task)
+    score = {other: len(words & _words(other)) / len(words | _words(other)) for other in set(tasks)}
+    return sorted(range(len(tasks)), key=lambda i: (-score[tasks[i]], i))[:count]
+
+
+def _words(task: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", task.lower()))
+
+
+def _of_a_kind(tasks: list[str]) -> list[list[int]]:
+    """Indices of the same instruction where it was given OFTEN, else of all that were not."""
+    groups: dict[str, list[int]] = {}
+    for i, task in enumerate(tasks):
+        groups.setdefault(task, []).append(i)
+    often = [group for group in groups.values() if len(group) >= OFTEN]
+    rest = sorted(i for group in groups.values() if len(group) < OFTEN for i in group)
+    return often + ([rest] if rest else [])
+
+
+def spread_over(tasks: list[str], count: int) -> list[int]:
+    """At most `count` indices that take turns over the different tasks."""
+    turns: dict[str, int] = {}
+    order = []
+    for i, task in enumerate(tasks):
+        turns[task] = turns.get(task, 0) + 1
+        order.append((turns[task], i))
+    return sorted(i for _, i in sorted(order)[:count])

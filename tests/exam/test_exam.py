@@ -1,0 +1,264 @@
+"""Rewards with known virtues and faults sit the exam: each passes or fails as it ought to."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from examinees import (
+    LEFT,
+    RIGHT,
+    ROOM,
+    Backwards,
+    Broken,
+    Clock,
+    Constant,
+    Deaf,
+    Examinee,
+    HoverPayer,
+    Oracle,
+    walk,
+    write_examination,
+)
+
+from robostack.data.store import Store
+from robostack.exam.results import doubts, find_results
+from robostack.exam.sheet import ExamConfig, ExamError
+from robostack.exam.sit import examined, sit
+from robostack.testing import check_reward
+
+KINDS = (Oracle, Constant, Clock, HoverPayer, Deaf, Backwards, Broken)
+
+
+@pytest.fixture(scope="module")
+def exam(data, tmp_path_factory):
+    rewards = {kind.name: kind() for kind in KINDS}
+    config = ExamConfig(draws=50, repeats=2)
+    return examined(rewards, [data], tmp_path_factory.mktemp("exam"), config)[0]
+
+
+def missed(exam, name):
+    return {n for n, aim in exam["rewards"][name]["aims"].items() if aim["met"] is False}
+
+
+def value(exam, name, number):
+    return exam["rewards"][name]["numbers"][number]["value"]
+
+
+def test_the_oracle_passes_every_aim(exam):
+    aims = exam["rewards"]["oracle"]["aims"]
+    assert all(aim["met"] is True for aim in aims.values()), aims
+    assert value(exam, "oracle", "starc") == pytest.approx(0, abs=1e-6)
+    assert value(exam, "oracle", "within_top1") == 1
+    for number in ("stop_precision", "stop_recall"):
+        assert value(exam, "oracle", number) == 1
+    assert value(exam, "oracle", "false_stops") == value(exam, "oracle", "stop_delay") == 0
+    assert exam["rewards"]["oracle"]["not_applicable"] == {}
+
+
+def test_a_constant_orders_nothing(exam):
+    assert {"voc", "voc_reversed", "auc", "kendall", "instruction_gap", "hover_gap"} <= missed(
+        exam, "constant"
+    )
+    assert value(exam, "constant", "kendall") == 0 and value(exam, "constant", "auc") == 0.5
+
+
+def test_a_clock_is_right_forwards_and_found_out_by_everything_else(exam):
+    assert value(exam, "clock", "voc") == pytest.approx(1)
+    found = missed(exam, "clock")
+    assert {"voc_reversed", "voc_shuffled", "frozen_drift", "instruction_gap", "kendall"} <= found
+    assert "hover_gap" in found and "voc" not in found
+    assert value(exam, "clock", "voc_reversed") == pytest.approx(1)
+    assert value(exam, "clock", "frozen_drift") == pytest.approx(1)
+
+
+def test_who_takes_close_for_done_fails_the_hover_test_only_where_it_matters(exam):
+    assert "hover_gap" in missed(exam, "hover_payer")
+    assert "voc_reversed" not in missed(exam, "hover_payer")
+    oracle, payer = (value(exam, n, "hover_break_even") for n in ("oracle", "hover_payer"))
+    assert payer > oracle
+
+
+def test_who_does_not_listen_fails_the_words_and_not_the_order(exam):
+    assert "instruction_gap" in missed(exam, "deaf") and "voc" not in missed(exam, "deaf")
+    assert value(exam, "deaf", "instruction_gap") == 0
+    assert value(exam, "deaf", "wrong_object_gap") == pytest.approx(0, abs=1e-6)
+    assert value(exam, "oracle", "wrong_object_gap") > 0.8
+
+
+def test_who_ranks_backwards_fails_within_a_state_and_nowhere_else(exam):
+    assert missed(exam, "backwards") == {"within_spearman"}
+    assert value(exam, "backwards", "within_spearman") == pytest.approx(-1)
+    assert value(exam, "backwards", "gain_spearman") == pytest.approx(1)
+
+
+def test_refusals_are_reported_for_every_store_and_for_what_could_not_be_asked(exam):
+    result = exam["rewards"]["broken"]
+    reasons = result["not_applicable"]
+    assert "no program" in reasons["store Right/plain"]
+    assert "no program" in reasons["store Right/camera"] and "store Left/plain" not in reasons
+    assert "not finite" in reasons["unseen"] and "not finite" in reasons["store Left/plain, blank"]
+    assert "instruction_gap" not in result["numbers"] and "wrong_object_gap" in result["numbers"]
+    assert "`rank`" in reasons["chunks"] and "`stops`" in reasons["stops"]
+    assert result["aims"]["within_spearman"]["met"] is None
+    assert result["aims"]["judged"] == {"min": 1.0, "value": 0.5, "met": False}
+    assert result["numbers"]["voc"]["n"] == 2  # the left alone
+
+
+def test_every_number_has_an_interval_around_it_and_a_count(exam):
+    for result in exam["rewards"].values():
+        for name, number in result["numbers"].items():
+            assert number["n"] >= 1 and number["low"] <= number["high"], name
+
+
+def test_shifted_pictures_change_nothing_for_who_looks_at_states(exam):
+    assert value(exam, "oracle", "change.camera") == 0
+    assert value(exam, "oracle", "voc.camera") == pytest.approx(1)
+    assert "change.light" not in exam["rewards"]["oracle"]["numbers"]
+
+
+def test_the_naive_use_of_a_potential_pays_for_hovering_and_shaping_does_not(exam):
+    assert value(exam, "oracle", "hover_break_even_naive") > 1
+    assert value(exam, "oracle", "hover_break_even") < 0.8
+
+
+def test_the_card_stands_alone_and_names_every_reward(little, tmp_path, config):
+    hostile = Oracle()
+    sit({"<script>": hostile}, [little], tmp_path, config)
+    page = (tmp_path / "index.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert "src='http" not in page and "<svg" in page and "data:image/png" in page
+
+
+def test_a_second_exam_asks_nothing_again_and_finds_the_same(little, tmp_path, config):
+    reward, again = Oracle(), Oracle()
+    first = examined({"oracle": reward}, [little], tmp_path, config)[0]
+    assert reward.asked > 0
+    assert examined({"oracle": again}, [little], tmp_path, config)[0] == first
+    assert again.asked == 0
+
+
+class Interrupted(Oracle):
+    def score(self, episode):
+        if self.asked == 5:
+            raise KeyboardInterrupt
+        return super().score(episode)
+
+
+def test_an_interrupted_exam_goes_on_with_the_next_store(little, tmp_path, config):
+    plain, fresh, rest = Interrupted(), Oracle(), Oracle()
+    kept = replace(config, trials=("order", "outcome"))
+    whole = examined({"oracle": fresh}, [little], tmp_path / "whole", kept)[0]
+    with pytest.raises(KeyboardInterrupt):
+        examined({"oracle": plain}, [little], tmp_path / "cut", kept)
+    assert examined({"oracle": rest}, [little], tmp_path / "cut", kept)[0] == whole
+    assert rest.asked < fresh.asked
+
+
+def test_answers_of_another_reward_or_of_other_episodes_are_stale(tmp_path, config):
+    held = write_examination(tmp_path / "data", range(1), (), ("success", "failure"), 0)
+    out = tmp_path / "exam"
+    kept = replace(config, trials=("outcome",))
+    examined({"oracle": Oracle()}, [held], out, kept)
+    other = Oracle("2")
+    examined({"oracle": other}, [held], out, kept)
+    assert other.asked == 4
+    Store(held / "Left" / "plain").append(walk(9, "success"))
+    more = Oracle()
+    examined({"oracle": more}, [held], out, kept)
+    assert more.asked == 3  # the left store, not the right one
+
+
+def test_a_damaged_file_of_answers_is_asked_again(little, tmp_path, config):
+    kept = replace(config, trials=("order",))
+    first = examined({"oracle": Oracle()}, [little], tmp_path, kept)[0]
+    for path in (tmp_path / "answers").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert examined({"oracle": Oracle()}, [little], tmp_path, kept)[0] == first
+
+
+class AtHome(Oracle):
+    def __init__(self, home, version="1"):
+        super().__init__(version)
+        self.home = home
+
+
+def test_results_are_found_at_home_and_among_exams_unless_stale(little, tmp_path, config):
+    home, out = tmp_path / "oracle", tmp_path / "exam"
+    home.mkdir()
+    assert find_results(AtHome(home), []) == (
+        None,
+        "oracle has not sat an exam; hold one with `robostack exam`",
+    )
+    exam = sit({"oracle": AtHome(home)}, [little], out, replace(config, trials=("order",)))
+    found, why = find_results(AtHome(home), [])
+    assert found["numbers"] == exam["rewards"]["oracle"]["numbers"] and why == ""
+    assert find_results(AtHome(home, "2"), [out])[0] is None
+    assert "stale" in find_results(AtHome(home, "2"), [])[1]
+    assert find_results(Oracle(), [out])[0]["fingerprint"] == "oracle-1"
+    assert doubts({"oracle": AtHome(home)}, []) == []
+    clock = Clock()
+    sit({"clock": clock}, [little], tmp_path / "clock", replace(config, trials=("order",)))
+    (doubt,) = doubts({"clock": clock}, [tmp_path / "clock"])
+    assert "voc_reversed" in doubt
+
+
+def test_a_store_without_a_summary_is_examined_by_its_outcomes(tmp_path, config):
+    store = Store.create(tmp_path / "rollouts", ROOM)
+    for seed in range(3):
+        for label, task in (("success", LEFT), ("failure", LEFT), ("success", RIGHT)):
+            store.append(replace(walk(seed, label, task), label="", truth=None))
+    exam = examined({"oracle": Oracle()}, [tmp_path / "rollouts"], tmp_path / "exam", config)[0]
+    found = exam["rewards"]["oracle"]
+    assert found["numbers"]["auc"]["value"] == found["numbers"]["kendall"]["value"] == 1
+    assert "truth" in found["not_applicable"] and "shifted" in found["not_applicable"]["shifts"]
+    assert "no hover" in found["not_applicable"]["hover"]
+
+
+def test_a_quick_exam_asks_less(data, tmp_path, config):
+    quick = replace(config, episodes=1, controls=1, trials=("order", "outcome"))
+    few = Oracle()
+    exam = examined({"oracle": few}, [data], tmp_path, quick)[0]
+    assert exam["rewards"]["oracle"]["numbers"]["voc"]["n"] == 2
+    assert few.asked == 2 * (5 + 8) + 2 * 5 + 2 * 2
+
+
+def test_nothing_that_could_be_asked_is_an_error(little, tmp_path, config):
+    class Mute(Examinee):
+        name = "mute"
+
+        def judge(self, episode):
+            raise ValueError("the camera 'wrist' is missing")
+
+    with pytest.raises(ExamError, match="nothing could be asked.*wrist"):
+        sit({"mute": Mute()}, [little], tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    "bad, message", [("outcom", "did you mean outcome"), ("zzz", "there are: coverage, ")]
+)
+def test_an_unknown_trial_is_refused_with_what_there_is(little, tmp_path, config, bad, message):
+    with pytest.raises(ExamError, match=message):
+        sit({"oracle": Oracle()}, [little], tmp_path, replace(config, trials=(bad,)))
+
+
+def test_an_unknown_shift_is_refused(little, tmp_path, config):
+    held = tmp_path / "data"
+    shutil.copytree(little, held)
+    summary = json.loads((held / "summary.json").read_text())
+    summary["stores"][0]["shift"] = "lights"
+    (held / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ExamError, match="did you mean light"):
+        sit({"oracle": Oracle()}, [held], tmp_path / "out", config)
+
+
+@pytest.mark.parametrize("field, bad", [("gamma", 1.0), ("draws", 0), ("controls", 0)])
+def test_settings_out_of_range_are_refused(field, bad):
+    with pytest.raises(ValueError, match=field):
+        ExamConfig(**{field: bad})
+
+
+def test_examinees_keep_the_contract_of_rewards():
+    check_reward(Clock(), walk(0, "success"))
+    assert np.ptp(Constant().score(walk(0, "success"))) == 0

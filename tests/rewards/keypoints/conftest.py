@@ -1,0 +1,6 @@
+"""Puts `scenes` on the path."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
