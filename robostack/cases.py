@@ -10,6 +10,7 @@ from pathlib import Path
 
 from robostack.config import to_dict
 from robostack.data.store import Store
+from robostack.footage import CALIBRATION
 from robostack.learn.run import Existing, Run
 from robostack.sim.arena import Arena
 from robostack.sim.cases import KINDS, CaseConfig
@@ -74,6 +75,7 @@ def make(config: CasesCommand, out: Path, workers: int = 0, existing: Existing =
                 return arena.cases(env, cases, missing, f"cases {folder}")
 
             store = gather(run.path / folder, seeds, produce)
+            arena.calibrate(env, run.path / folder / CALIBRATION)
             stores.append(_entry(folder, shift, env.task, store))
     return run.finish({"stores": stores})
 

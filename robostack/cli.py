@@ -64,13 +64,16 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
         parser.add_argument(f"--{flag}", action="append", metavar="X", help=KEYS[flag][1])
     if verb.out:
         parser.add_argument("--out", type=Path, required=verb.needs_out, help=verb.out)
-        parser.add_argument("--force", action="store_true", help="replace a finished run")
+        if verb.forces:
+            parser.add_argument("--force", action="store_true", help="replace a finished run")
     if verb.resumes:
         more = "go on with a finished run: more episodes, tasks, policies"
         parser.add_argument("--resume", action="store_true", help=more)
     if verb.config is not None:
         parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of keys")
-        parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key")
+        more = f"set a key, or name a {verb.words}" if verb.words else "set a key"
+        what = f"{verb.words} | key=value" if verb.words else "key=value"
+        parser.add_argument("overrides", nargs="*", metavar=what, help=more)
     parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
     parser.add_argument("--workers", type=int, default=0, help="processes (default: all cores)")
     parser.set_defaults(verb=verb, name=name)
@@ -115,6 +118,10 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     top = parser()
     args, rest = top.parse_known_args(argv)
+    if args.verb.words:
+        words = [w for w in (*args.overrides, *rest) if "=" not in w and not w.startswith("-")]
+        setattr(args, args.verb.words, [*getattr(args, args.verb.words), *words])
+        args.overrides, rest = ([w for w in x if w not in words] for x in (args.overrides, rest))
     wrong = [word for word in rest if word.startswith("-") or "=" not in word]
     if wrong or (rest and args.verb.config is None):
         top.error(f"unrecognized arguments: {' '.join(wrong or rest)}")

@@ -21,6 +21,7 @@ from robostack.data.store import (
     require_episodes,
 )
 from robostack.evaluate import Evaluation, mcnemar, stops
+from robostack.footage import CALIBRATION
 from robostack.learn import bc, dpo, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.policy.checkpoint import CheckpointError
@@ -151,6 +152,7 @@ def collect(
         return arena.rollouts(folder, config.runner, missing, label, config.tries)
 
     store = gather(run.path / "store", seeds, produce)
+    arena.calibrate(arena.config, run.path / "store" / CALIBRATION)
     attributes = [store.attributes(i) for i in store.ids()]
     return run.finish(
         {"episodes": len(attributes), "successes": sum(bool(a["success"]) for a in attributes)}

@@ -7,9 +7,11 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-OK, FAILED = 0, 1  # what a verb may return instead of a summary
+from robostack import judging
+from robostack.judging import FAILED, OK
 
 PATHS = {
     "--data": dict(help="episode store, or a run that holds one", metavar="DIR"),
@@ -25,8 +27,17 @@ PATHS = {
     ),
     "--against": dict(help="an earlier evaluation to compare with", metavar="DIR"),
     "--preferences": dict(help="preference set (.jsonl)", metavar="FILE"),
+    "--gate": dict(help="exit 1 below the thresholds in this file (YAML or JSON)", metavar="FILE"),
+    "--strict": dict(help="refuse rewards without a passed exam", action="store_true"),
+    "--exam": dict(
+        help="an exam that the rewards sat, where it is not in their folders; repeat for several",
+        metavar="DIR",
+        action="append",
+        default=[],
+        type=Path,
+    ),
     "--reward": dict(
-        help="keypoints, deviation, or the run of a learned reward; repeat for several",
+        help="the folder of a reward, keypoints, deviation, or file.py:Class; repeat for several",
         metavar="NAME",
         action="append",
         default=[],
@@ -58,6 +69,8 @@ class Verb:
     needs_out: bool = True
     keys: tuple[str, ...] = ()  # of the config that have a flag of their own, see KEYS
     resumes: bool = False  # whether a finished run can be gone on with
+    forces: bool = True  # whether what is at `out` is only replaced with --force
+    words: str = ""  # flag that bare words are values of, besides it
 
 
 def _arena(args: argparse.Namespace, env):
@@ -114,9 +127,9 @@ def _train_dpo(config, args) -> dict:
 
 
 def _train_rl(config, args) -> dict:
-    from robostack import score, stages
+    from robostack import stages
 
-    rewards = score.load_rewards(args.reward, [args.demos])
+    rewards = judging.trusted(args)
     with _arena(args, config.env) as arena:
         return stages.train_rl(
             arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
@@ -151,24 +164,12 @@ def _serve(config, args) -> int:
     return OK
 
 
-def _rewards(args):
-    from robostack import score
-
-    return score.load_rewards(args.reward, [args.demos] if args.demos else [])
-
-
-def _score(config, args) -> dict:
-    from robostack import score
-
-    return {"scored": score.score(_rewards(args), args.data)}
-
-
 def _prefer(config, args) -> dict:
     from robostack import stages
 
     if args.out.exists() and not args.force:
         raise ValueError(f"{args.out} exists; use --force to replace it")
-    return stages.prefer(config, _rewards(args), args.data, args.out, args.seed)
+    return stages.prefer(config, judging.trusted(args), args.data, args.out, args.seed)
 
 
 def _report(config, args) -> dict:
@@ -277,6 +278,7 @@ VERBS: dict[str, Verb] = {
         _config("stages", "TrainRLCommand"),
         _train_rl,
         needs=("--policy", "--demos", "--reward"),
+        takes=("--exam", "--strict"),
     ),
     "evaluate": Verb(
         "success rates with 95 % intervals, compared on the same starts",
@@ -308,10 +310,52 @@ VERBS: dict[str, Verb] = {
         "judge episodes with rewards, into side-cars",
         "robostack score --data runs/tries --reward keypoints --reward runs/progress",
         None,
-        _score,
+        judging.score,
         needs=("--data", "--reward"),
         takes=("--demos",),
         out=None,
+    ),
+    "exam": Verb(
+        "examine rewards before anybody learns from them",
+        "robostack cases --out runs/exam\n"
+        "robostack exam runs/progress runs/world keypoints --data runs/exam --out runs/exam-card\n"
+        "robostack exam my_reward.py:MyReward --data runs/exam --out runs/mine --gate gate.yaml",
+        _config("exam.sheet", "ExamConfig"),
+        judging.exam,
+        needs=("--data",),
+        takes=("--reward", "--demos", "--gate"),
+        out="the folder of the card and the numbers",
+        forces=False,
+        words="reward",
+    ),
+    "watch": Verb(
+        "films of episodes with what rewards say of each picture",
+        "robostack watch --data runs/exam --reward keypoints --reward runs/progress "
+        "--out runs/watch.html",
+        _config("footage", "WatchConfig"),
+        judging.watch,
+        needs=("--data", "--reward"),
+        takes=("--demos",),
+        out="the page (.html)",
+        forces=False,
+    ),
+    "imagine": Verb(
+        "what a world model imagines beside what became of it",
+        "robostack imagine --data runs/exam --reward runs/world --out runs/imagined.html",
+        _config("imagination", "ImagineConfig"),
+        judging.imagine,
+        needs=("--data", "--reward"),
+        out="the page (.html)",
+        forces=False,
+    ),
+    "propose": Verb(
+        "a keypoint reward from marked pictures and a vision-language model",
+        "robostack propose --data runs/demos --out runs/keypoints "
+        "endpoint=http://127.0.0.1:8000/v1 model=NAME cameras=runs/demos/store/cameras.json",
+        _config("rewards.keypoints.propose", "ProposeConfig"),
+        judging.propose,
+        needs=("--data",),
+        out="the folder of the reward and its pictures",
     ),
     "prefer": Verb(
         "scores to preferences",
@@ -320,7 +364,7 @@ VERBS: dict[str, Verb] = {
         _config("prefer", "PreferConfig"),
         _prefer,
         needs=("--data", "--reward"),
-        takes=("--demos",),
+        takes=("--demos", "--exam", "--strict"),
         out="the preference set (.jsonl)",
     ),
     "report": Verb(

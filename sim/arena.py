@@ -19,6 +19,7 @@ from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
 from robostack.protocols import Policy, Stops, Watcher
+from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
@@ -286,6 +287,15 @@ def _cases(worker: Worker, env: EnvConfig, config: CaseConfig, seed: int) -> lis
     return Cases(worker.env(env), config).play(seed)
 
 
+def _calibrate(worker: Worker, env: EnvConfig) -> dict[str, Camera]:
+    opened = worker.env(env)
+    opened.reset(0)
+    renderer = opened.renderer
+    if renderer is None:
+        return {}
+    return {n: renderer.calibration(n) for n in renderer.cameras if renderer.is_fixed(n)}
+
+
 class Arena:
     """Rollouts of one simulated environment over worker processes. Results come in the order
     of the seeds and do not depend on the number of workers."""
@@ -332,6 +342,15 @@ class Arena:
         jobs = [(self.config, folder, runner, branch, seed) for seed in seeds]
         for episodes in progress(self._pool.run(_branch, jobs), label, len(jobs)):
             yield from episodes
+
+    def calibrate(self, env: EnvConfig, path: Path) -> None:
+        """Write where the cameras of `env` stand, those that do not move, to a file. Cameras that
+        differ from episode to episode have no such place."""
+        cameras = {}
+        if not env.perturb.get("camera"):
+            (cameras,) = self._pool.run(_calibrate, [(env,)])
+        if cameras:
+            write_cameras(path, cameras)
 
     def cases(
         self, env: EnvConfig, config: CaseConfig, seeds: Iterable[int], label: str

@@ -7,6 +7,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from robostack.rewards.keypoints.camera import Camera
 from robostack.sim import gl
 from robostack.sim.meshes import lean_model
 
@@ -46,6 +47,14 @@ class Renderer:
     def is_fixed(self, name: str) -> bool:
         """Whether the camera stands still in the world, so that one projection fits all frames."""
         return int(self.model.cam_bodyid[self.ids[name]]) == 0
+
+    def calibration(self, name: str) -> Camera:
+        """The camera as it stood in the last picture."""
+        (height, width), camera = self.cameras[name], self.ids[name]
+        focal = 0.5 * height / np.tan(0.5 * np.deg2rad(self.model.cam_fovy[camera]))
+        lens = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
+        turn = self.data.cam_xmat[camera].reshape(3, 3) @ np.diag([1, -1, -1])
+        return Camera(lens, turn, self.data.cam_xpos[camera].copy(), height, width)
 
     def project(self, name: str, points: np.ndarray) -> np.ndarray:
         """Pixels (x, y) f64[N, 2] of world points f64[N, 3] at the last rendered positions."""

@@ -106,8 +106,8 @@ SQUARE_SPEC = replace(SPEC, state_names=("nothing",), cameras={"top": (32, 32)})
 def square_episode(seed: int, steps: int = 16, success=True, jerky=False) -> Episode:
     """A bright square whose column is the progress; action 0 is how far it moves in a step.
 
-    Its row and the other actions say nothing; the fingers stay open. Successes end at the right edge, failures wander on
-    the left. A jerky one is fast for a while and then slow, or the reverse, and has its place as
+    Its row and the other actions say nothing; the fingers stay open. Successes end at the right
+    edge, failures wander on the left. A jerky one is fast for a while and then slow, or the reverse, and has its place as
     its state, which otherwise says nothing either.
     """
     rng = np.random.default_rng(seed)

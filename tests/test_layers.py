@@ -27,11 +27,12 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
     ["prefer"],
     ["learn", "score"],
     ["figures", "page"],
-    ["exam"],
+    ["exam", "footage", "imagination"],
     ["sim", "real"],
     [
         "stages",
         "cases",
+        "judging",
         "ledger",
         "results",
         "board",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from robostack.rewards.world_model import WorldModel
 
 EXAMPLES = 256  # states at which the ranking is calibrated
+GROUPS = 8  # states from which chunks were executed that are enough for it
+MARGIN = 0.03  # of outcomes that differ
 RIVALS = 6  # chunks that are no demonstration at each of them
 
 
@@ -128,26 +130,61 @@ def _distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def fit_ranking(model: WorldModel, data: RewardData, episodes: list[int]) -> Tensor:
-    """Non-negative weights of the energies, by logistic regression of "this chunk was the
-    demonstrated one" on their differences within a state (Bradley-Terry): what makes energies of
-    one state comparable. An episode is never measured by its own goals."""
+    """Non-negative weights of the energies, by logistic regression of "this chunk was better than
+    that one" on their differences within a state (Bradley-Terry): what makes energies of one state
+    comparable.
+
+    Better is what came out better where chunks were executed from one state: success, or else
+    further progress in the real last observation. Without such groups, it is the demonstrated chunk
+    of a success, against chunks near it.
+    """
     random = np.random.default_rng(0)
-    horizon, differences = model.config.horizon, []
-    long = [i for i in episodes if data.length[i] > horizon] or episodes
-    for _ in range(EXAMPLES):
-        i = int(long[random.integers(len(long))])
-        t = int(random.integers(max(data.length[i] - horizon, 1)))
-        row = data.first[i] + t
-        chunk = data.actions[row + np.minimum(np.arange(horizon), data.length[i] - 2 - t)]
-        rivals = np.stack([chunk, *_rivals(chunk, data, random)])
-        with torch.no_grad():
-            seen, states = model.seen(data, np.array([row]))
-            latent = model.slow_eye(seen, states).expand(len(rivals), -1)
-            ends = model.imagine(latent, torch.from_numpy(rivals).to(model.device))[:, :, -1]
-            task = data.tracks[i].task
-            energy = torch.stack([model.energies(latent, end, task, i) for end in ends]).mean(0)
-        differences.append(energy[1:] - energy[:1])
-    return _logistic(torch.cat(differences))
+    groups = [group for group in data.groups() if len(group) <= 64]
+    if len(groups) >= GROUPS:
+        random.shuffle(groups)
+        found = [_executed(model, data, group) for group in groups[:EXAMPLES]]
+    else:
+        long = [i for i in episodes if data.length[i] > model.config.horizon] or episodes
+        found = [_demonstrated(model, data, long, random) for _ in range(EXAMPLES)]
+    differences = torch.cat(found)
+    if not len(differences):
+        return torch.ones(differences.shape[1], device=differences.device)
+    return _logistic(differences)
+
+
+@torch.no_grad()
+def _executed(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
+    """Energy of the worse minus that of the better one, f32[pairs, 3], of executed chunks."""
+    horizon, task = model.config.horizon, data.tracks[group[0]].task
+    steps = np.arange(horizon)
+    chunks = [data.actions[data.first[i] + np.minimum(steps, data.length[i] - 2)] for i in group]
+    seen, states = model.seen(data, data.first[group])
+    energy = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task)
+    last = data.first[group] + np.minimum(horizon, data.length[group] - 1)
+    seen, states = model.seen(data, last)
+    real = model.slow_eye(seen, states)
+    bank = model.bank.of(task, model.config.neighbours)
+    value = model.worth(real, [task] * len(real))
+    success = torch.from_numpy(data.success[group] & (data.length[group] <= horizon + 1))
+    outcome = (bank.progress(real)[0] + value) / 2 + success.to(real.device).float()
+    better, worse = torch.nonzero(outcome[:, None] > outcome[None] + MARGIN, as_tuple=True)
+    return energy[worse] - energy[better]
+
+
+@torch.no_grad()
+def _demonstrated(
+    model: WorldModel, data: RewardData, episodes: list[int], random: np.random.Generator
+) -> Tensor:
+    """The same of a demonstrated chunk and its rivals. An episode is never measured by itself."""
+    horizon, i = model.config.horizon, int(episodes[random.integers(len(episodes))])
+    t = int(random.integers(max(data.length[i] - horizon, 1)))
+    row = data.first[i] + t
+    chunk = data.actions[row + np.minimum(np.arange(horizon), data.length[i] - 2 - t)]
+    rivals = np.stack([chunk, *_rivals(chunk, data, random)])
+    seen, states = model.seen(data, np.array([row]))
+    latent = model.slow_eye(seen, states).expand(len(rivals), -1)
+    energy = model.imagined_energies(latent, rivals, data.tracks[i].task, i)
+    return energy[1:] - energy[:1]
 
 
 def _rivals(chunk: np.ndarray, data: RewardData, random: np.random.Generator) -> list[np.ndarray]:

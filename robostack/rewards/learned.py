@@ -34,6 +34,7 @@ class Track:
     task: str
     success: bool
     whole: bool  # whether it began at the beginning, and not at some state half-way
+    group: str  # tries that began in the very same state share a non-empty one
     length: int  # observations
 
 
@@ -51,7 +52,9 @@ class RewardData:
                 self.spec.require_same(episode.spec, "the first episode", "a later one")
             self.spec = episode.spec
             whole = not episode.group or episode.stamps[0] == 0
-            self.tracks.append(Track(episode.task, bool(episode.success), whole, len(episode) + 1))
+            self.tracks.append(
+                Track(episode.task, bool(episode.success), whole, episode.group, len(episode) + 1)
+            )
             seen.append(eye.look(episode.images))
             states.append(episode.states)
             actions.append(np.concatenate([episode.actions, 0 * episode.actions[:1]]))
@@ -73,6 +76,14 @@ class RewardData:
         if not self.success.any():
             raise RewardError(f"{who} learns from successes; none of the {len(self)} is one")
         return np.flatnonzero(self.success)
+
+    def groups(self) -> list[list[int]]:
+        """Episodes that began in the very same state, where there are several."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for i, track in enumerate(self.tracks):
+            if track.group:
+                found.setdefault((track.task, track.group), []).append(i)
+        return [group for group in found.values() if len(group) > 1]
 
     def rows(self, episode: int) -> slice:
         return slice(self.first[episode], self.first[episode] + self.length[episode])

@@ -48,7 +48,9 @@ class Lessons:
                 f"{BLURRED} observations; nothing to learn progress from"
             )
         self.done = label_done(data)
-        self.lost = np.flatnonzero(~data.success & (data.length > BLURRED))
+        lost = ~data.success & (data.length > BLURRED)
+        # a try from half-way that ran out of steps is no failure, unless there is no other
+        self.lost = np.flatnonzero(lost & data.whole if (lost & data.whole).any() else lost)
         self._tasks = tuple(data.tracks[i].task for i in self.labelled)
         self._alike: dict[str, list[int]] = {}
 

@@ -179,7 +179,7 @@ class WorldModel(LearnedReward):
     @torch.no_grad()
     def calibrate(self, data: RewardData) -> None:
         """Keep observations of successes as goals; learn how much each energy says within a
-        state, from the demonstrated chunk against chunks that were not."""
+        state."""
         self.eval()
         self.bank.fill(self.lessons, self._latents, self.config.horizon, self.config.kept)
         with torch.enable_grad():
@@ -235,6 +235,16 @@ class WorldModel(LearnedReward):
             ],
             dim=1,
         )
+
+    @torch.no_grad()
+    def imagined_energies(
+        self, latents: Tensor, chunks: np.ndarray, task: str, without: int | None = None
+    ) -> Tensor:
+        """Mean over the ensemble of the energies f32[N, 3] of chunks f32[N, H, A] from latents
+        f32[N, D]."""
+        actions = torch.from_numpy(np.ascontiguousarray(chunks)).to(self.device)
+        ends = self.imagine(latents, actions)[:, :, -1]
+        return torch.stack([self.energies(latents, end, task, without) for end in ends]).mean(0)
 
     @torch.inference_mode()
     def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
