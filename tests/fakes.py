@@ -107,8 +107,8 @@ def square_episode(seed: int, steps: int = 16, success=True, jerky=False) -> Epi
     """A bright square whose column is the progress; action 0 is how far it moves in a step.
 
     Its row and the other actions say nothing; the fingers stay open. Successes end at the right
-    edge, failures wander on the left. A jerky one is fast for a while and then slow, or the reverse, and has its place as
-    its state, which otherwise says nothing either.
+    edge, failures wander on the left. A jerky one is fast for a while and then slow, or the
+    reverse, and has its place as its state, which otherwise says nothing either.
     """
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-1, 1, (steps, 3)).astype(np.float32)

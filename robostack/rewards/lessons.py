@@ -14,6 +14,7 @@ from robostack.rewards.saved import RewardError
 RIGHT, WRONG, FAILED = range(3)  # a success; one under an instruction that it ignores; a failure
 BLURRED = 2  # observations before the end of a success of which nobody knows if it was done
 LATE = 8  # observations before an end that one frame is drawn from: where done begins is fine work
+CEILING = 0.85, 0.5  # of a failure's progress: until half of its time, and at its end
 OWN = 0.25  # share of anchors that are the episode's own: else they say what, not which pixels
 OFTEN = 3  # successes of one instruction that are labelled by themselves
 ALIKE = 8  # successes with a like instruction that serve as one another's anchors
@@ -27,6 +28,7 @@ class Lesson:
     tasks: list[str]  # B instructions, not always the ones that were followed
     kinds: np.ndarray  # i64[B], RIGHT, WRONG or FAILED
     progress: np.ndarray  # f32[B, 2 + K] in [0, 1], NaN where nobody knows
+    most: np.ndarray  # f32[B, 2 + K] in [0, 1], what the progress of a failure cannot exceed
     done: np.ndarray  # f32[B, 2 + K], 1 where the task is done, NaN where nobody knows
 
 
@@ -66,12 +68,13 @@ class Lessons:
         kinds = random.choice(3, count, p=self.shares)
         if not len(self.lost):
             kinds[kinds == FAILED] = RIGHT
-        rows, tasks, progress, done = zip(*(self._one(kind, random) for kind in kinds))
+        rows, tasks, progress, most, done = zip(*(self._one(kind, random) for kind in kinds))
         return Lesson(
             np.array(rows),
             list(tasks),
             kinds,
             np.array(progress, np.float32),
+            np.array(most, np.float32),
             np.array(done, np.float32),
         )
 
@@ -93,7 +96,11 @@ class Lessons:
         done = self.done[rows]
         if kind == WRONG:
             done[2:], done[1] = 0, np.nan  # the end of another task than was asked for, perhaps
-        return rows, asked, [0.0, 1.0, *progress], done
+        most = np.ones(len(rows))
+        if kind == FAILED:
+            share = pick / (len(value) - 1)
+            most[2:] = np.interp(share, [0.5, 1], CEILING)
+        return rows, asked, [0.0, 1.0, *progress], most, done
 
     def _start(self, episode: int, random: np.random.Generator) -> int:
         if not self.data.whole[episode] or random.random() > OWN:

@@ -21,11 +21,10 @@ from robostack.protocols import Scores
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.hops import fuse, hop, land, triangle, two_hot
 from robostack.rewards.learned import LearnedReward, RewardData
-from robostack.rewards.lessons import FAILED, WRONG, Lessons, nearest, spread_over
+from robostack.rewards.lessons import WRONG, Lessons, nearest, spread_over
 from robostack.types import Episode, RobotSpec
 
 BINS = 51  # of a hop, from -1 to 1
-CEILING = 0.85  # a failure may come this far
 SURE = 0.9  # as far as the potential comes without the success head's word
 
 
@@ -110,8 +109,7 @@ class ProgressEstimator(LearnedReward):
         target = hop(known[:, :, None].nan_to_num(), known[:, None].nan_to_num())
         entropy = -(two_hot(target, -1, 1, BINS) * logits.log_softmax(-1)).sum(-1)[pair].mean()
         backward = 1 + value[:, 1].clamp(max=0)  # f32[B, K], from the goal
-        failed = torch.from_numpy(lesson.kinds == FAILED).to(self.device)
-        excess = F.relu(backward[failed][:, 2:] - CEILING).sum() / count
+        excess = F.relu(backward - torch.from_numpy(lesson.most).to(self.device)).sum() / count
         apart = self._disagreement(value, backward)
         done = self.done(torch.cat([vectors, goal[:, None].expand_as(vectors)], -1)).squeeze(-1)
         label = torch.from_numpy(lesson.done).to(self.device)

@@ -21,12 +21,11 @@ from robostack.protocols import Scores
 from robostack.rewards.bank import Bank, fit_ranking
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
-from robostack.rewards.lessons import FAILED, Lessons
+from robostack.rewards.lessons import Lessons
 from robostack.rewards.saved import RewardError
 from robostack.types import Episode, Observation, RobotSpec
 
 MOMENTUM = 0.98  # of the slow encoder
-CEILING = 0.85  # of the value of a failure
 ENERGIES = ("end", "sub-goal", "value")
 
 
@@ -163,8 +162,8 @@ class WorldModel(LearnedReward):
         value = self.worth(self.eye(seen, states), tasks).reshape(count, frames)
         known = torch.from_numpy(lesson.progress).to(self.device)
         wrong = (value - known.nan_to_num()).abs()[known.isfinite()].mean()
-        failed = torch.from_numpy(lesson.kinds == FAILED).to(self.device)
-        return wrong + F.relu(value[failed][:, 2:] - CEILING).sum() / count
+        most = torch.from_numpy(lesson.most).to(self.device)
+        return wrong + F.relu(value - most).sum() / count
 
     def worth(self, latents: Tensor, tasks: list[str]) -> Tensor:
         """Progress in [0, 1] that latents f32[M, D] seem to have made on M instructions."""

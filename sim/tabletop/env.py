@@ -89,6 +89,7 @@ class TabletopEnv(RobosuiteEnv):
     def _keypoints(self) -> dict[str, np.ndarray]:
         points = super()._keypoints()
         request = self.layout.request
+        points |= {f"thing:{t.name}": self._position(t) for t in self.layout.things}
         points["object"] = self._position(self.layout.mover)
         if request.kind == "place":
             rest = self.origin[2] + SHAPES[self.layout.mover.shape][2]

@@ -17,6 +17,7 @@ from robostack.rewards.keypoints.tracks import KeypointError, Points, Tracks
 from robostack.rewards.saved import SavedReward
 from robostack.types import Episode, RobotSpec
 
+THING = "thing:"  # how the points of things that go by a name begin
 OPENING = "gripper_opening"  # the state [m] that tells a closed gripper from an open one
 
 
@@ -90,6 +91,7 @@ class KeypointAffordance(SavedReward):
         points, confidence = episode.keypoints, np.ones(len(episode) + 1, np.float32)
         if self.source is not None:
             points, confidence = self.source(episode)
+        points = asked_for(points, episode.task)
         names = episode.spec.state_names
         opening = episode.states[:, names.index(OPENING)] if OPENING in names else None
         try:
@@ -143,6 +145,27 @@ class KeypointAffordance(SavedReward):
             for values in said:  # rounded: processors differ in the last digits
                 digest.update((np.round(values, 4) + 0.0).astype(np.float32).tobytes())
         return digest.hexdigest()[:16]
+
+
+def asked_for(points: Points, task: str) -> Points:
+    """The points with `object` and, where a second thing is named, `target` those of the things
+    that the instruction names, where things have names: points "thing:red cube" and the like.
+
+    What somebody else calls the object may not be what these words ask for. Raises KeypointError
+    where none of the things is named.
+    """
+    things = {name.removeprefix(THING): p for name, p in points.items() if name.startswith(THING)}
+    if not things:
+        return points
+    said = task.lower()
+    named = sorted((name for name in things if name in said), key=said.index)
+    if not named:
+        raise KeypointError(f"{task!r} names none of the things: {', '.join(sorted(things))}")
+    found = {**points, "object": things[named[0]]}
+    same = np.array_equal(found["object"], points["object"])
+    if len(named) > 1 and not same:  # where it shall go is known of what was asked first
+        found["target"] = things[named[1]]
+    return found
 
 
 def rehearsal(names: set[str], steps: int = 96) -> Tracks:
