@@ -42,7 +42,7 @@ class DemoConfig:
             by="branch", seeds=24, first_seed=20_000, runner=RunnerConfig(level=0.5)
         )
     )
-    reward: RewardConfig = field(default_factory=RewardConfig)
+    reward: RewardConfig = field(default_factory=lambda: RewardConfig(steps=300))
     prefer: PreferConfig = field(default_factory=PreferConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     rl: TrainRLConfig = field(default_factory=TrainRLConfig)

@@ -259,7 +259,8 @@ def train_reward(
         return run.done
     try:
         if config.kind in LEARNED:
-            reward.train(config, iter_episodes(data), run, seed, before)
+            midway = LEARNED[config.kind].midway
+            reward.train(config, iter_episodes(data, midway), run, seed, before)
         else:
             reward.make(config, iter_episodes(data), parts, run)
     except (ValueError, RewardError):  # settings or data that cannot be

@@ -194,6 +194,11 @@ class Episode:
         """Number of actions T."""
         return len(self.actions)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it began with a reset, and not at a state on the way that several tries share."""
+        return not self.group or self.stamps[0] == 0
+
     def observation(self, t: int) -> Observation:
         return Observation(
             images={name: frames[t] for name, frames in self.images.items()},

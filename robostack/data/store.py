@@ -133,7 +133,8 @@ class Store:
         try:
             group = zarr.open_group(folder, mode="r")
             attributes = dict(group.attrs)
-            attributes.pop("steps", None)  # derived: for listing only
+            for derived in ("steps", "whole"):  # for listing only
+                attributes.pop(derived, None)
         except Exception as error:
             raise StoreError(f"{folder} cannot be opened: {error}") from None
 
@@ -227,14 +228,16 @@ def find_stores(path: str | Path) -> list[Path]:
     return [path]
 
 
-def iter_episodes(paths: Iterable[str | Path]) -> Iterator[Episode]:
-    """All episodes of several stores, one at a time. Raises StoreError where one is empty."""
+def iter_episodes(paths: Iterable[str | Path], midway: bool = True) -> Iterator[Episode]:
+    """All episodes of several stores, one at a time; without `midway` only those that began with a
+    reset. Raises StoreError where a store is empty."""
     for path in paths:
         for each in find_stores(path):
             store = open_store(each)
             store.require_episodes()
-            for _, episode in store.episodes():
-                yield episode
+            for episode_id in store.ids():
+                if midway or store.attributes(episode_id).get("whole", True):
+                    yield store.read(episode_id)
 
 
 def read_episodes(paths: Iterable[str | Path]) -> list[Episode]:
@@ -259,6 +262,7 @@ def _write(folder: Path, episode: Episode) -> None:
             "seed": episode.seed,
             "group": episode.group,
             "steps": len(episode),
+            "whole": bool(episode.whole),
             "keypoints": sorted(episode.keypoints),
             "truth": episode.truth is not None,
             "label": episode.label,

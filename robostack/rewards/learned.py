@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,9 +51,14 @@ class RewardData:
             if self.tracks:
                 self.spec.require_same(episode.spec, "the first episode", "a later one")
             self.spec = episode.spec
-            whole = not episode.group or episode.stamps[0] == 0
             self.tracks.append(
-                Track(episode.task, bool(episode.success), whole, episode.group, len(episode) + 1)
+                Track(
+                    episode.task,
+                    bool(episode.success),
+                    episode.whole,
+                    episode.group,
+                    len(episode) + 1,
+                )
             )
             seen.append(eye.look(episode.images))
             states.append(episode.states)
@@ -120,6 +125,7 @@ class LearnedReward(nn.Module, SavedReward):
     """
 
     Config: type
+    midway: ClassVar[bool] = True  # whether episodes that began on the way teach it anything
     tasks: tuple[str, ...] = ()  # instructions of what it keeps of the training data
 
     def __init__(self, spec: RobotSpec, eye: EyeConfig | None = None, config: Any = None):

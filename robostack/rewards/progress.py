@@ -54,6 +54,7 @@ class ProgressConfig:
 class ProgressEstimator(LearnedReward):
     name = "progress"
     Config = ProgressConfig
+    midway = False
 
     def __init__(
         self,
