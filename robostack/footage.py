@@ -104,6 +104,6 @@ def _embedded(frames: np.ndarray) -> str:
         figures.write_video(frames, path)
         data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<video loop muted playsinline controls width="{frames.shape[2]}" '
+        f'<video autoplay loop muted playsinline controls width="{frames.shape[2]}" '
         f'src="data:video/webm;base64,{data}"></video>'
     )

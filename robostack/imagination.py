@@ -62,7 +62,7 @@ def write(model: WorldModel, data: Path, out: Path, config: ImagineConfig) -> di
     errors = np.array([e for g in groups.values() for e in _errors(model, g)])
     keys = sorted(groups, key=lambda key: _spread(groups[key]), reverse=True)[: config.states]
     rows = [_row(model, groups[key], key, library) for key in keys]
-    relative = errors.mean(0)
+    relative = errors[:, 0].mean(0) / errors[:, 1].mean(0)
     steps = np.arange(1, len(relative) + 1)
     line = {"imagined": (steps, relative), "nothing changes": (steps, np.ones(len(steps)))}
     head = ["now", "best chunk: imagined", "and real", "worst chunk: imagined", "and real", "truth"]
@@ -113,7 +113,7 @@ def _spread(group: list[Episode]) -> float:
 
 @torch.inference_mode()
 def _errors(model: WorldModel, group: list[Episode]) -> list[np.ndarray]:
-    """Error of each step, f32[H] of the whole chunks, relative to predicting no change."""
+    """Error of each step, and that of predicting no change: f32[2, H] of every whole chunk."""
     found = []
     horizon = min(model.config.horizon, max(map(len, group)))
     for episode in group:
@@ -122,8 +122,9 @@ def _errors(model: WorldModel, group: list[Episode]) -> list[np.ndarray]:
         real = model.encode(episode)
         actions = torch.from_numpy(episode.actions[:horizon]).to(real.device)[None]
         imagined = model.imagine(real[:1], actions).mean(0)[0]
-        still = (real[1 : horizon + 1] - real[0]).abs().mean()
-        found.append(((imagined - real[1 : horizon + 1]).abs().mean(1) / still).cpu().numpy())
+        later = real[1 : horizon + 1]
+        both = torch.stack([(guess - later).abs().mean(1) for guess in (imagined, real[:1])])
+        found.append(both.cpu().numpy())
     return found
 
 

@@ -124,13 +124,15 @@ class WorldModel(LearnedReward):
         episode = random.choice(self.long, batch)
         first = data.first[episode] + random.integers(0, data.length[episode] - horizon)
         steps = first[:, None] + np.arange(horizon + 1)
-        seen, states = self.seen(data, steps.reshape(-1), random)
+        seen, states = self._windows(data, steps, random)
         actions = torch.from_numpy(data.actions[steps[:, :-1]]).to(self.device)
         with torch.no_grad():
             truth = self.slow_eye(seen, states).reshape(batch, horizon + 1, -1)
         two = torch.from_numpy(np.arange(batch * (horizon + 1)).reshape(batch, -1)[:, :2])
         now, after = (self.eye(seen[rows], states[rows]) for rows in two.T)
-        rolled, forced = self._prediction(now, truth, actions, random)
+        # in use a rollout begins at the slow eye's latent; the fast one's teaches the fast eye
+        begin = torch.stack([now, truth[:, 0]])
+        rolled, forced = self._prediction(begin, truth, actions, random)
         undone = F.mse_loss(self.inverse(torch.cat([now, after], 1)), actions[:, 0])
         spread = _variance(now) + 0.05 * _covariance(now)
         value = self._value_loss(data, random)
@@ -141,14 +143,23 @@ class WorldModel(LearnedReward):
             "value": float(value.detach()),
         }
 
-    def _prediction(self, now: Tensor, truth: Tensor, actions: Tensor, random) -> tuple:
-        """Mean L1 of whole rollouts and of single steps from the truth. Each member leaves out a
-        fifth of the windows, so that they come to differ where data are few."""
+    def _windows(self, data: RewardData, rows: np.ndarray, random) -> tuple[Tensor, Tensor]:
+        """What was seen in rows i64[B, L], B after B, and the states. All frames of a window are
+        changed alike: no action shakes a camera."""
+        seen, states = data.gather(rows, self.device)
+        draws = int(random.integers(2**32))
+        frames = [self.eye.augment(frame, np.random.default_rng(draws)) for frame in seen.unbind(1)]
+        return torch.stack(frames, 1).flatten(0, 1), self.normalize_state(states.flatten(0, 1))
+
+    def _prediction(self, begin: Tensor, truth: Tensor, actions: Tensor, random) -> tuple:
+        """Mean L1 of whole rollouts from f32[2, B, D] and of single steps from the truth. Each
+        member leaves out a fifth of the windows, so that they come to differ where data are few."""
         rolled = forced = 0
         for predictor in self.predictors:
-            keep = torch.from_numpy(random.random(len(now)) < 0.8).to(self.device)
-            imagined = predictor.imagine(now, actions)
-            rolled = rolled + (imagined - truth[:, 1:]).abs().mean((1, 2))[keep].mean()
+            keep = torch.from_numpy(random.random(len(truth)) < 0.8).to(self.device)
+            imagined = predictor.imagine(begin.flatten(0, 1), actions.repeat(2, 1, 1))
+            gap = (imagined.unflatten(0, (2, -1)) - truth[:, 1:]).abs().mean((0, 2, 3))
+            rolled = rolled + gap[keep].mean()
             step = predictor(truth[:, :-1], actions)
             forced = forced + (step - truth[:, 1:]).abs().mean((1, 2))[keep].mean()
         count = len(self.predictors)
@@ -211,7 +222,7 @@ class WorldModel(LearnedReward):
         progress, trust = bank.progress(latents)
         value = self.worth(latents, [episode.task] * len(latents))
         closeness = torch.exp(-bank.to_end(latents) / bank.scale)
-        terms = {"value": value, "goal": closeness, "neighbours": progress}
+        terms = {"value": value, "goal": closeness, "nearest": progress}
         potential = (trust * progress + (1 - trust) * torch.minimum(progress, value)).clamp(0, 1)
         return Scores(
             potential.cpu().numpy(),
