@@ -15,6 +15,7 @@ RIGHT, WRONG, FAILED = range(3)  # a success; one under an instruction that it i
 BLURRED = 2  # observations before the end of a success of which nobody knows if it was done
 LATE = 8  # observations before an end that one frame is drawn from: where done begins is fine work
 CEILING = 0.85, 0.5  # of a failure's progress: until half of its time, and at its end
+HELD_OUT, LEAST_HELD_OUT = 7, 4  # every seventh; at least so many of both outcomes
 OWN = 0.25  # share of anchors that are the episode's own: else they say what, not which pixels
 OFTEN = 3  # successes of one instruction that are labelled by themselves
 ALIKE = 8  # successes with a like instruction that serve as one another's anchors
@@ -53,6 +54,7 @@ class Lessons:
         lost = ~data.success & (data.length > BLURRED)
         # a try from half-way that ran out of steps is no failure, unless there is no other
         self.lost = np.flatnonzero(lost & data.whole if (lost & data.whole).any() else lost)
+        self.held_out = self._hold_out()
         self._tasks = tuple(data.tracks[i].task for i in self.labelled)
         self._alike: dict[str, list[int]] = {}
 
@@ -63,6 +65,17 @@ class Lessons:
         labels, _ = label_progress(events, [_coarse(data.seen[data.rows(i)]) for i in episodes])
         for i, label in zip(episodes, labels):
             self.progress[data.rows(i)] = label
+
+    def _hold_out(self) -> list[int]:
+        """Set aside every so many-th success and failure, to calibrate by; none where data are
+        few."""
+        kept = [self.labelled[::HELD_OUT], list(self.lost[::HELD_OUT])]
+        if min(map(len, kept)) < LEAST_HELD_OUT:
+            return []
+        held = [int(i) for own in kept for i in own]
+        self.labelled = [i for i in self.labelled if i not in held]
+        self.lost = np.setdiff1d(self.lost, held)
+        return held
 
     def draw(self, count: int, random: np.random.Generator) -> Lesson:
         kinds = random.choice(3, count, p=self.shares)

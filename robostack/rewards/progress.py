@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robostack.protocols import Scores
+from robostack.rewards.calibrate import platt
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.hops import fuse, hop, land, triangle, two_hot
 from robostack.rewards.learned import LearnedReward, RewardData
@@ -73,6 +74,7 @@ class ProgressEstimator(LearnedReward):
             nn.Linear(2 * width, BINS),
         )
         self.done = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1))
+        self.register_buffer("platt", torch.tensor([1.0, 0.0]))  # of the logit of being done
         self.register_buffer("bins", torch.linspace(-1, 1, BINS))
         # ends of successes, one for each of `tasks`
         self.register_buffer("goal_seen", torch.zeros(0))
@@ -132,12 +134,34 @@ class ProgressEstimator(LearnedReward):
 
     @torch.no_grad()
     def calibrate(self, data: RewardData) -> None:
-        """Keep the ends of successes as goals, spread over the instructions."""
+        """Keep the ends of successes as goals, spread over the instructions. Let being done be as
+        likely as it is at the ends of episodes that were held out."""
         chosen = spread_over([data.tracks[i].task for i in self.lessons.labelled], self.config.kept)
         chosen = [self.lessons.labelled[i] for i in chosen]
         ends = data.first[chosen] + data.length[chosen] - 1
         self.tasks = tuple(data.tracks[i].task for i in chosen)
         self.goal_seen, self.goal_states = data.gather(ends, self.device)
+        if self.lessons.held_out:
+            logits = torch.stack([self._end_logit(data, i) for i in self.lessons.held_out])
+            label = torch.from_numpy(data.success[self.lessons.held_out]).float()
+            with torch.enable_grad():
+                self.platt.copy_(platt(logits, label.to(self.device)))
+
+    def _end_logit(self, data: RewardData, episode: int) -> Tensor:
+        """Logit of being done at the end of an episode of the data."""
+        seen, states = self.seen(data, data.first[[episode]] + data.length[episode] - 1)
+        task = data.tracks[episode].task
+        vector = self.eye(seen, states, self.instruction([task]))
+        goals = self._goals(task)
+        both = torch.cat([vector.expand(len(goals), -1), goals], -1)
+        return self.done(both).squeeze(-1).mean()
+
+    def _goals(self, task: str) -> Tensor:
+        """Vectors f32[G, D] of the ends of successes that an instruction is measured by."""
+        chosen = nearest(task, self.tasks, self.config.goals)
+        states = self.normalize_state(self.goal_states[chosen])
+        asked = self.instruction([task]).expand(len(chosen), -1)
+        return self.eye(self.goal_seen[chosen], states, asked)
 
     # use -------------------------------------------------------------------------------------
     def score(self, episode: Episode) -> np.ndarray:
@@ -148,15 +172,9 @@ class ProgressEstimator(LearnedReward):
         """The fused potential, the anchors' agreement as confidence, and as terms the three
         estimates and the success head."""
         seen, states = self.look(episode)
-        chosen = nearest(episode.task, self.tasks, self.config.goals)
         asked = self.instruction([episode.task])
         vectors = self.eye(seen, states, asked.expand(len(seen), -1))
-        goals = self.eye(
-            self.goal_seen[chosen],
-            self.normalize_state(self.goal_states[chosen]),
-            asked.expand(len(chosen), -1),
-        )
-        found = [self._estimates(vectors, goal) for goal in goals]
+        found = [self._estimates(vectors, goal) for goal in self._goals(episode.task)]
         forward, backward, steps, done = (torch.stack(x).mean(0).cpu().numpy() for x in zip(*found))
         fused, trust, incremental = fuse(forward, backward, steps, self.config.stride)
         potential = done + (1 - done) * np.minimum(fused, SURE)
@@ -176,5 +194,6 @@ class ProgressEstimator(LearnedReward):
 
         backward = 1 + hops(goal.expand(length, -1)).clamp(max=0)
         forward = land(backward[0], hops(start.expand(length, -1)))
-        done = self.done(torch.cat([vectors, goal.expand(length, -1)], -1)).squeeze(-1).sigmoid()
+        done = self.done(torch.cat([vectors, goal.expand(length, -1)], -1)).squeeze(-1)
+        done = torch.sigmoid(self.platt[0] * done + self.platt[1])
         return forward, backward, hops(vectors[before]), done

@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robostack.protocols import Scores
+from robostack.rewards.calibrate import platt
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
-from robostack.rewards.lessons import BLURRED, LATE, label_done
+from robostack.rewards.lessons import BLURRED, HELD_OUT, LATE, LEAST_HELD_OUT, label_done
 from robostack.types import Episode, Observation, RobotSpec
-
-HELD_OUT = 7  # every so many-th episode is kept for calibration, where there are several times that
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class SuccessDetector(LearnedReward):
         super().fit(data)
         won, lost = data.require_successes("the success detector"), np.flatnonzero(~data.success)
         kept = won[::HELD_OUT], lost[::HELD_OUT]
-        enough = min(map(len, kept)) >= 3
+        enough = min(map(len, kept)) >= LEAST_HELD_OUT
         self.held_out = np.concatenate(kept) if enough else np.arange(len(data))
         self.won = np.setdiff1d(won, self.held_out) if enough else won
         self.lost = np.setdiff1d(lost, self.held_out) if enough else lost
@@ -118,7 +117,7 @@ class SuccessDetector(LearnedReward):
                 done.append(truth[own])
         logits, done = torch.cat(logits), torch.cat(done)
         logits, done = logits[done.isfinite()], done[done.isfinite()]
-        self.platt.copy_(_platt(logits, done))
+        self.platt.copy_(platt(logits, done))
         probability = torch.sigmoid(self.platt[0] * logits + self.platt[1])
         self.threshold.copy_(_threshold(probability, done, self.config.precision))
 
@@ -166,23 +165,6 @@ class Watcher:
 def _undone(length: np.ndarray) -> np.ndarray:
     """How many observations of a success are surely not done, given its observations i64[M]."""
     return np.maximum(length - 1 - BLURRED, 1)
-
-
-def _platt(logits: Tensor, label: Tensor) -> Tensor:
-    """Slope, kept positive, and offset that make the logits' probabilities fit the labels. A small
-    pull towards (1, 0) keeps perfectly separated ones finite."""
-    raw = torch.zeros(2, device=logits.device, requires_grad=True)  # log slope, offset
-    optimizer = torch.optim.LBFGS([raw], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(raw[0].exp() * logits + raw[1], label)
-        loss = loss + 1e-3 * raw.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return torch.stack([raw[0].exp(), raw[1]]).detach()
 
 
 def _threshold(probability: Tensor, label: Tensor, precision: float) -> Tensor:

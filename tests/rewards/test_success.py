@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from fakes import backwards, square_episode
 
-from robostack.rewards.success import _platt, _threshold
+from robostack.rewards.calibrate import platt
+from robostack.rewards.success import _threshold
 
 HELD_OUT = range(100, 106)
 
@@ -63,5 +64,5 @@ def test_calibration_undoes_a_change_of_the_logits():
     random = torch.Generator().manual_seed(0)
     true = 2 * torch.randn(20_000, generator=random)
     label = torch.bernoulli(true.sigmoid(), generator=random)
-    slope, offset = _platt(3 * true - 1, label)
+    slope, offset = platt(3 * true - 1, label)
     assert abs(float(slope) - 1 / 3) < 0.02 and abs(float(offset) - 1 / 3) < 0.06

@@ -1,0 +1,152 @@
+"""How our rewards do in their exam: made, trained and examined from nothing.
+
+    python tests/bench/reward_exam.py --quick            # Lift alone, a few minutes on two cores
+    python tests/bench/reward_exam.py --out runs/rewards # all tasks; goes on where it was
+
+Cases for training and for the exam come from different seeds. Robosuite's tasks share a robot and
+are judged by one reward of each kind; the tabletop, whose cameras differ, by others. `clock`, which
+counts time and looks at nothing, is the control: an exam that it passes would be worthless.
+The `adapted` row is one-shot adaptation: progress on a task that its training lacked, before and
+after a few steps on one demonstration of it.
+
+Prints a JSON object as its last line, {"modules": {module: {data: {number: value}}}}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from robostack import stages
+from robostack.cases import CasesCommand, make
+from robostack.data.store import Store, find_stores, open_store
+from robostack.exam.sheet import ExamConfig
+from robostack.exam.sit import sit
+from robostack.learn.reward import RewardConfig
+from robostack.rewards.load import load_reward
+from robostack.sim.cases import CaseConfig, TryConfig
+
+SHIFTS = {"camera": 0.5, "light": 1.0, "distractors": 1.0}
+KINDS = ("progress", "success", "world_model", "keypoints")
+
+
+@dataclass(frozen=True)
+class Scale:
+    tasks: dict[str, tuple[str, ...]]  # name of the data -> tasks judged by the same rewards
+    train: int  # start states
+    exam: int
+    steps: dict[str, int]
+    draws: int = 1000
+    shifts: tuple[str, ...] = tuple(SHIFTS)
+
+
+FULL = Scale(
+    {"robosuite": ("Lift", "Stack", "PickPlaceCan"), "tabletop": ("tabletop/pick",)},
+    train=60,
+    exam=20,
+    steps={"progress": 2000, "success": 1200, "world_model": 1200},
+)
+QUICK = Scale(
+    {"robosuite": ("Lift",)},
+    train=24,
+    exam=8,
+    steps={"progress": 500, "success": 400, "world_model": 400},
+    draws=200,
+    shifts=("light",),
+)
+
+
+class Clock:
+    """Any video makes progress while it lasts."""
+
+    name = "clock"
+
+    def score(self, episode):
+        return (np.arange(len(episode) + 1) / len(episode)).astype(np.float32)
+
+    def fingerprint(self):
+        return "clock"
+
+
+def judged(scale: Scale, name: str, out: Path) -> dict:
+    """Train on and examine by the tasks of one robot; {reward: numbers}."""
+    cases = CaseConfig(tries=TryConfig(points=2))
+    learn = CasesCommand(
+        tasks=scale.tasks[name], seeds=scale.train, first_seed=30_000, shifts={}, cases=cases
+    )
+    shifts = {shift: SHIFTS[shift] for shift in scale.shifts}
+    exam = CasesCommand(tasks=scale.tasks[name], seeds=scale.exam, shifts=shifts)
+    make(learn, out / name / "cases", existing="reuse")
+    make(exam, out / name / "exam", existing="reuse")
+    rewards = {"clock": Clock()}
+    for kind in KINDS:
+        config = RewardConfig(kind=kind, steps=scale.steps.get(kind, 1))
+        folder = out / name / kind
+        stages.train_reward(config, [out / name / "cases"], folder, existing="reuse")
+        rewards[kind] = load_reward(folder)
+    card = out / name / "card"
+    found = sit(rewards, [out / name / "exam"], card, ExamConfig(draws=scale.draws))
+    print(f"card: {card / 'index.html'}", file=sys.stderr)
+    return {
+        reward: {number: round(about["value"], 3) for number, about in part["numbers"].items()}
+        for reward, part in found["rewards"].items()
+    }
+
+
+def adapted(scale: Scale, out: Path) -> dict:
+    """One-shot adaptation to the last of robosuite's tasks, learned without it."""
+    tasks = scale.tasks["robosuite"]
+    if len(tasks) < 2:
+        return {}
+    folder = out / "adapted"
+    known = [s for s in find_stores(out / "robosuite" / "cases") if tasks[-1] not in str(s)]
+    config = RewardConfig(kind="progress", steps=scale.steps["progress"])
+    stages.train_reward(config, known, folder / "before", existing="reuse")
+    new = next(s for s in find_stores(out / "robosuite" / "cases") if tasks[-1] in str(s))
+    demonstration = folder / "demonstration"
+    if not (demonstration / "zarr.json").is_file():
+        first = next(e for _, e in open_store(new).episodes() if e.label == "success")
+        Store.create(demonstration, first.spec).append(first)
+    few = replace(config, steps=150, lr=3e-4)
+    stages.train_reward(
+        few, [demonstration], folder / "after", existing="reuse", start=folder / "before"
+    )
+    unseen = out / "robosuite" / "exam" / tasks[-1] / "plain"
+    found = {}
+    for state in ("before", "after"):
+        reward = {"progress": load_reward(folder / state)}
+        trials = ExamConfig(draws=scale.draws, trials=("order", "outcome"))
+        numbers = sit(reward, [unseen], folder / f"{state}-card", trials)["rewards"]["progress"]
+        found[state] = {n: round(v["value"], 3) for n, v in numbers["numbers"].items()}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="Lift alone, little training")
+    parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
+    args = parser.parse_args()
+    scale = QUICK if args.quick else FULL
+    with tempfile.TemporaryDirectory() as scratch:
+        out = args.out or Path(scratch)
+        modules: dict[str, dict] = {}
+        for name in scale.tasks:
+            for reward, numbers in judged(scale, name, out).items():
+                modules.setdefault(reward, {})[name] = numbers
+        modules.setdefault("progress", {}).update(adapted=adapted(scale, out))
+        modules["keypoint"] = modules.pop("keypoints")
+        if len(scale.tasks) == 1:  # one set of data: no need to name it
+            adapt = modules["progress"].pop("adapted")
+            modules = {reward: next(iter(by.values())) for reward, by in modules.items()}
+            modules["progress"] |= {"adapted": adapt} if adapt else {}
+        print(json.dumps({"modules": modules}))
+
+
+if __name__ == "__main__":
+    main()
