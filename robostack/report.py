@@ -12,8 +12,7 @@ import numpy as np
 from robostack import config, figures, page
 from robostack.data.store import Store
 from robostack.demo import CONTROLS
-from robostack.evaluate import mcnemar, wilson
-from robostack.exam.metrics import auc
+from robostack.evaluate import auc, mcnemar, wilson
 from robostack.learn.run import finished
 from robostack.prefer import load as load_preferences
 from robostack.types import Episode

@@ -10,6 +10,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
+from robostack.evaluate import auc
 from robostack.exam import choice, metrics, order, outcome
 from robostack.exam.questions import CONTROLS, PLAIN
 from robostack.exam.sheet import Case, NotApplicable, Sheet
@@ -155,9 +156,7 @@ def _roc(sheet: Sheet, ax) -> bool:
         wrong = [(final[~won] >= cut).mean() for cut in cuts]
         ax.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
         ax.plot(wrong, right, color=PALETTE[0], lw=1.8)
-        ax.set_title(
-            f"ROC, area {metrics.auc(final[won], final[~won]):.3f}", fontsize=9, loc="left"
-        )
+        ax.set_title(f"ROC, area {auc(final[won], final[~won]):.3f}", fontsize=9, loc="left")
         ax.set_xlabel("share of others")
         ax.set_ylabel("share of successes")
     return True

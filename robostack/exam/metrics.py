@@ -52,11 +52,6 @@ def signs(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return np.sign(np.subtract.outer(np.asarray(high, float), np.asarray(low, float)))
 
 
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a positive scores above a negative, ties counting half."""
-    return float(0.5 + 0.5 * signs(positive, negative).mean())
-
-
 def ordering(values: np.ndarray, classes: np.ndarray, tasks: np.ndarray) -> Statistic:
     """How far values f[N] order the outcome classes i[N], in [-1, 1]: of all pairs of the same task
     and different class, the share in the right order minus the share in the wrong one.
