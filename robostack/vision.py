@@ -74,34 +74,3 @@ def shrink(images: dict[str, np.ndarray], side: int) -> np.ndarray:
         frames = torch.from_numpy(images[name]).permute(0, 3, 1, 2).float()
         small.append(F.adaptive_avg_pool2d(frames, side).round().to(torch.uint8))
     return torch.cat(small, 1).numpy()
-
-
-class FrameEncoder(nn.Module):
-    """Shrunk frames and state to one vector an observation: the eye of every learned reward."""
-
-    def __init__(self, cameras: int, state_dim: int, out: int, side: int = 32):
-        super().__init__()
-        self.side = side
-        self.layers = nn.Sequential(
-            nn.Conv2d(3 * cameras, 32, 5, stride=2, padding=2),
-            nn.GroupNorm(8, 32),
-            nn.GELU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 64),
-            nn.GELU(),
-            nn.Conv2d(64, 64, 3, stride=2, padding=1),
-            nn.GroupNorm(8, 64),
-            nn.GELU(),
-            nn.Flatten(),
-        )
-        self.head = nn.Sequential(
-            nn.Linear(64 * (side // 8) ** 2 + state_dim, 2 * out),
-            nn.LayerNorm(2 * out),
-            nn.GELU(),
-            nn.Linear(2 * out, out),
-        )
-
-    def forward(self, frames: Tensor, state: Tensor) -> Tensor:
-        """frames uint8[M, C, side, side], normalised state f32[M, S] -> f32[M, out]."""
-        seen = self.layers(frames.float() / 127.5 - 1)
-        return self.head(torch.cat([seen, state], dim=1))

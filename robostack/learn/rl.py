@@ -41,14 +41,16 @@ from robostack.learn.readings import Readings
 from robostack.learn.run import Run, generator, rng, write_json
 from robostack.policy.vla import VLA
 from robostack.protocols import Scores
+from robostack.rewards.eye import EyeConfig, SmallEye
 from robostack.rewards.shaping import discount, shaped_rewards
 from robostack.rollout import over
 from robostack.types import Episode
-from robostack.vision import FrameEncoder, shrink
+from robostack.vision import shrink
 
 Collect = Callable[[Path, list[int]], Iterable[Episode]]  # policy folder, seeds -> episodes
 Score = Callable[[Episode], Scores]  # the combined potential and how sure it is
 HISTORY = "alarms.json"  # readings of every iteration
+SIDE = 32  # [px] of the pictures that the critic looks at
 LARGEST = 20.0  # weight of a chunk, relative to one of average advantage
 
 
@@ -86,7 +88,9 @@ class Critic(nn.Module):
         spec = data.spec
         self.normalize_state = Normalizer(spec.state_dim)
         self.normalize_state.fit(data.column("state"))
-        self.encoder = FrameEncoder(len(spec.cameras), spec.state_dim, width)
+        self.encoder = SmallEye(
+            EyeConfig(side=SIDE, width=width), len(spec.cameras), spec.state_dim
+        )
         self.head = nn.Sequential(nn.GELU(), nn.Linear(width, 1))
         nn.init.zeros_(self.head[1].weight)  # no opinion before the first update
         nn.init.zeros_(self.head[1].bias)
@@ -133,7 +137,7 @@ class Replay:
     def add(self, episode: Episode, scores: Scores) -> None:
         config = self.config
         self.data.add(episode)
-        self._frames.append(shrink(episode.images, 32))
+        self._frames.append(shrink(episode.images, SIDE))
         if config.constant_reward:
             self.rewards.append(np.zeros(len(episode), np.float32))
             return
