@@ -19,6 +19,7 @@ from robostack.sim.env import EnvConfig
 from robostack.stages import gather
 from robostack.types import Episode
 
+SCRIPTED = ("robosuite", "tabletop")  # families whose experts can be interrupted and misled
 SHIFTED = ("success", "near miss", "failure")  # what is played again under other looks
 
 
@@ -40,6 +41,9 @@ class CasesCommand:
             raise ValueError(f"seeds={self.seeds}, tasks={self.tasks}: expected 1 or more of both")
         for task in self.tasks:
             require("task", task, TASKS, listing())
+            if not TASKS[task].expert or TASKS[task].family not in SCRIPTED:
+                able = [n for n, t in TASKS.items() if t.expert and t.family in SCRIPTED]
+                raise ValueError(f"{task} has no scripted cases; these have: {', '.join(able)}")
         for axis, strength in self.shifts.items():  # an unknown one is refused by EnvConfig
             self.place(self.tasks[0], axis, strength)
 

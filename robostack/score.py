@@ -24,6 +24,12 @@ def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8)
             reward = KeypointAffordance()
         else:
             own = ":" in name and not Path(name).exists()
+            if not own and not Path(name).exists():
+                raise RewardError(
+                    f"--reward {name}: expected {KeypointAffordance.name}, {Deviation.name}, the "
+                    "folder of a reward or of the run that trained it, or file.py:Class; there is "
+                    "no such folder"
+                )
             reward = import_reward(name) if own else load_reward(name)
         if reward.name in found:
             raise RewardError(f"--reward {name}: a second one with the name {reward.name!r}")

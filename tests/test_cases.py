@@ -76,5 +76,8 @@ def test_an_interrupted_command_goes_on_where_it_was(made, tmp_path, monkeypatch
 def test_an_unknown_task_or_shift_is_refused():
     with pytest.raises(ValueError, match="unknown task 'Lft'; did you mean Lift"):
         CasesCommand(tasks=("Lft",))
+    for task in ("metaworld/reach-v3", "Wipe"):  # another family; no expert
+        with pytest.raises(ValueError, match=f"{task} has no scripted cases; these have: Lift"):
+            CasesCommand(tasks=(task,))
     with pytest.raises(ValueError, match="unknown perturbation"):
         CasesCommand(shifts={"fog": 1.0})

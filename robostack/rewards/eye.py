@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -187,6 +188,10 @@ def _head(inputs: int, width: int) -> nn.Sequential:
 def _pretrained(source: str) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
+    if not Path(source).exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise RewardError(
+            f"eye.source={source}: no such folder, and no name on the hub (owner/name)"
+        )
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind not in FAMILIES:

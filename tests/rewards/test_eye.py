@@ -86,7 +86,7 @@ def test_a_model_of_another_family_is_refused(tmp_path):
 
 
 def test_a_source_that_is_not_there_is_one_clear_error(tmp_path):
-    with pytest.raises(RewardError, match="cannot be loaded"):
+    with pytest.raises(RewardError, match="no such folder, and no name on the hub"):
         make_eye(EyeConfig(kind="pretrained", source=str(tmp_path / "nothing")), 1, 1)
 
 
