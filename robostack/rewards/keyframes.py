@@ -165,8 +165,8 @@ def _label_evenly(label: np.ndarray, borders: np.ndarray, usually: np.ndarray) -
 
 
 def _shared_rests(events: list[Events]) -> list[tuple[int, ...]]:
-    """Of each episode, the rests between the same finger events; kept only in spans where AGREE of
-    the episodes rest equally often, and then only in episodes that do."""
+    """Of each episode, the rests between the same finger events that count: in spans where AGREE of
+    the episodes rest equally often, and none less often. Of more than that, the first."""
     spans = [_by_span(e) for e in events]
     found: list[list[int]] = [[] for _ in events]
     for span in range(len(spans[0])):

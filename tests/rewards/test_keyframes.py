@@ -94,3 +94,23 @@ def test_without_events_an_even_motion_is_evenly_labelled():
     labels, usual = label_progress([still] * 3, features)
     assert usual == ()
     assert np.abs(labels[0] - np.linspace(0, 1, 41)).max() < 0.05
+
+
+def test_a_rest_that_all_take_parts_a_phase_in_two():
+    def paused(at):
+        speed = np.ones(40)
+        speed[at - 2 : at + 3] = 0.01
+        way = np.concatenate([[0], np.cumsum(speed)])[:, None] * np.ones((1, 3))
+        return acted((-1, 30), (1, 10), states=way.astype(np.float32))
+
+    events = [paused(at) for at in (12, 14, 16)]
+    labels, _ = label_progress(events, [None] * 3)
+    for event, label in zip(events, labels):
+        assert label[event.rests[0]] == pytest.approx(1 / 3)
+        assert label[30] == pytest.approx(2 / 3) and label[-1] == 1
+
+
+def test_a_rest_that_only_some_take_counts_for_none():
+    rests = acted((-1, 30), (1, 10)).rests
+    labels, _ = label_progress([plain(30, 10)] * 3, [None] * 3)
+    assert rests == () and labels[0][30] == pytest.approx(0.5)
