@@ -26,6 +26,8 @@ from robostack.rewards.lessons import WRONG, Lessons, nearest, spread_over
 from robostack.types import Episode, RobotSpec
 
 BINS = 51  # of a hop, from -1 to 1
+DONE = 0.95  # from here on a task counts as complete (Robo-Dopamine)
+SHARP = 3.0  # how fast a claim of success fades below even odds
 SURE = 0.9  # as far as the potential comes without the success head's word
 
 
@@ -177,7 +179,8 @@ class ProgressEstimator(LearnedReward):
         found = [self._estimates(vectors, goal) for goal in self._goals(episode.task)]
         forward, backward, steps, done = (torch.stack(x).mean(0).cpu().numpy() for x in zip(*found))
         fused, trust, incremental = fuse(forward, backward, steps, self.config.stride)
-        potential = done + (1 - done) * np.minimum(fused, SURE)
+        claim = claimed(done)
+        potential = claim + (1 - claim) * np.minimum(fused, SURE)
         terms = {"incremental": incremental, "forward": forward, "backward": backward, "done": done}
         terms = {name: np.clip(x, 0, 1).astype(np.float32) for name, x in terms.items()}
         return Scores(np.clip(potential, 0, 1).astype(np.float32), trust, terms)
@@ -197,3 +200,13 @@ class ProgressEstimator(LearnedReward):
         done = self.done(torch.cat([vectors, goal.expand(length, -1)], -1)).squeeze(-1)
         done = torch.sigmoid(self.platt[0] * done + self.platt[1])
         return forward, backward, hops(vectors[before]), done
+
+
+def claimed(done: np.ndarray) -> np.ndarray:
+    """The part f32[L] of the potential that being done decides, from its calibrated probability.
+
+    DONE at even odds, so that a task counts as complete exactly where it is more likely done than
+    not, and next to nothing at one in ten, where an arm may hover.
+    """
+    odds = np.log(np.clip(done, 1e-6, 1 - 1e-6) / np.clip(1 - done, 1e-6, 1 - 1e-6))
+    return 1 / (1 + (1 - DONE) / DONE * np.exp(-SHARP * odds))

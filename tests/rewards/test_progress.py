@@ -9,6 +9,7 @@ from fakes import backwards, square_episode
 from robostack.protocols import Explains
 from robostack.rewards.learned import RewardData
 from robostack.rewards.lessons import FAILED, RIGHT, WRONG, Lessons, nearest, spread_over
+from robostack.rewards.progress import DONE, claimed
 
 HELD_OUT = range(100, 104)
 
@@ -126,3 +127,10 @@ def test_the_most_alike_instruction_comes_first():
 def test_what_is_kept_takes_turns_over_the_instructions():
     assert spread_over(["a", "a", "a", "b", "c"], 3) == [0, 3, 4]
     assert spread_over(["a", "b"], 5) == [0, 1]
+
+
+def test_a_task_counts_as_complete_from_even_odds_on_and_hardly_at_one_in_ten():
+    claim = claimed(np.array([0.0, 0.1, 0.49, 0.5, 0.9, 1.0]))
+    assert claim[3] == pytest.approx(DONE) and claim[2] < DONE < claim[4]
+    assert claim[1] < 0.03 and claim[0] < 1e-6 and claim[5] > 1 - 1e-6
+    assert (np.diff(claim) > 0).all()
