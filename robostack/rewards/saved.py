@@ -39,6 +39,7 @@ class SavedReward(abc.ABC):
     """
 
     name: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # raised whenever the same numbers come to say something else
     spec: RobotSpec
     home: Path | None = None  # the folder that it was loaded from or saved to
 
@@ -67,7 +68,7 @@ class SavedReward(abc.ABC):
         """Raises ValueError or KeyError where settings or arrays do not fit."""
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
+        digest = hashlib.sha256(f"{self.name} {self.version}".encode())
         digest.update(json.dumps(self.settings(), sort_keys=True).encode())
         for key, value in sorted(self.arrays().items()):
             digest.update(f"{key}{value.dtype}{value.shape}".encode())

@@ -74,6 +74,13 @@ def test_the_fingerprint_changes_with_any_weight_and_statistic(reward, name, tmp
 
 
 @ALL
+def test_the_fingerprint_changes_with_the_version_of_the_formula(reward, monkeypatch):
+    before = reward.fingerprint()
+    monkeypatch.setattr(type(reward), "version", 99)
+    assert reward.fingerprint() != before
+
+
+@ALL
 def test_judging_twice_gives_the_same(reward):
     episode = square_episode(101)
     assert np.array_equal(reward.score(episode), reward.score(episode))
