@@ -26,9 +26,9 @@ def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8)
             own = ":" in name and not Path(name).exists()
             if not own and not Path(name).exists():
                 raise RewardError(
-                    f"--reward {name}: expected {KeypointAffordance.name}, {Deviation.name}, the "
-                    "folder of a reward or of the run that trained it, or file.py:Class; there is "
-                    "no such folder"
+                    f"--reward {name} holds no reward, there is no such folder; expected "
+                    f"{KeypointAffordance.name}, {Deviation.name}, the folder of a reward or of "
+                    "the run that trained it, or file.py:Class"
                 )
             reward = import_reward(name) if own else load_reward(name)
         if reward.name in found:

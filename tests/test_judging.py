@@ -64,7 +64,8 @@ def test_an_exam_of_nothing_says_how_to_name_a_reward(runs, capsys):
 def test_a_reward_that_is_not_there_lists_what_could_be_named(runs, capsys):
     assert exam(runs, "progres", "--out", str(runs / "none")) == FAILED
     said = capsys.readouterr().err
-    assert "--reward progres: expected keypoints, deviation, the folder of a reward" in said
+    assert "--reward progres holds no reward" in said
+    assert "expected keypoints, deviation, the folder of a reward" in said
 
 
 def test_a_key_that_does_not_exist_is_a_usage_error(runs, capsys):
