@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 256  # states at which the ranking is calibrated
 GROUPS = 8  # states from which chunks were executed that are enough for it
+NEAREST = 1e-4  # usual distance where the same episodes are there twice
 MARGIN = 0.03  # of outcomes that differ
 RIVALS = 6  # chunks that are no demonstration at each of them
 
@@ -62,7 +63,8 @@ class Bank(nn.Module):
         self.episode = torch.tensor(episode, device=device)
         self.task = torch.tensor([self.tasks.index(n) for n in names], device=device)
         others = [self._usual(i) for i in lessons.labelled[:64] if len(lessons.labelled) > 1]
-        self.reach = torch.stack(others).median() if others else torch.ones((), device=device)
+        reach = torch.stack(others).median() if others else torch.ones((), device=device)
+        self.reach = reach.clamp_min(NEAREST)
 
     def _usual(self, episode: int) -> Tensor:
         """Median distance of an episode's observations to their neighbours in other episodes."""
@@ -72,7 +74,7 @@ class Bank(nn.Module):
     def of(self, task: str, neighbours: int, without: int | None = None) -> Goals:
         """Goals of an instruction: of the same one, or of the most alike where there are none."""
         order = nearest(task, self.tasks, ALIKE)
-        chosen = [order[0]] if self.tasks[order[0]] == task and _few(self, order[0]) else order
+        chosen = [order[0]] if self.tasks[order[0]] == task and _several(self, order[0]) else order
         keep = torch.isin(self.task, torch.tensor(chosen, device=self.task.device))
         if without is not None and (keep & (self.episode != without)).any():
             keep &= self.episode != without
@@ -86,7 +88,7 @@ class Bank(nn.Module):
         )
 
 
-def _few(bank: Bank, task: int) -> bool:
+def _several(bank: Bank, task: int) -> bool:
     """Whether one instruction has goals of several episodes."""
     return len(torch.unique(bank.episode[bank.task == task])) >= ALIKE // 2
 

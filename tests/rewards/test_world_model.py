@@ -130,3 +130,22 @@ def test_disagreement_counts_against_a_chunk(world_model):
     bold.config = type(bold.config)(members=2, pessimism=0.0)
     assert (world_model.rank(observation, chunks) <= bold.rank(observation, chunks)).all()
     assert (world_model.rank(observation, chunks) < bold.rank(observation, chunks)).any()
+
+
+def test_the_same_episodes_twice_are_no_reason_for_infinities(world_model):
+    from robostack.rewards.bank import Bank
+    from robostack.rewards.learned import RewardData
+    from robostack.rewards.lessons import Lessons
+
+    episodes = [square_episode(s, jerky=True) for s in range(3)] * 2
+    data = RewardData(episodes, world_model.eye)
+
+    def latents(rows):
+        with torch.no_grad():
+            return world_model.slow_eye(*world_model.seen(data, rows))
+
+    bank = Bank(world_model.eye.config.width)
+    bank.fill(Lessons(data, 4, 0.2, 0.3), latents, HORIZON, 128)
+    progress, trust = bank.of(episodes[0].task, 4).progress(bank.latents)
+    assert torch.isfinite(progress).all() and torch.isfinite(trust).all()
+    assert torch.isfinite(bank.reach) and float(bank.reach) > 0
