@@ -17,7 +17,7 @@ from robostack.rewards.lessons import ALIKE, Lessons, nearest
 if TYPE_CHECKING:
     from robostack.rewards.world_model import WorldModel
 
-EXAMPLES = 256  # states at which the ranking is calibrated
+EXAMPLES = 128  # states at which the ranking is calibrated
 GROUPS = 8  # states from which chunks were executed that are enough for it
 NEAREST = 1e-4  # usual distance where the same episodes are there twice
 MARGIN = 0.03  # of outcomes that differ
@@ -161,7 +161,7 @@ def _executed(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
     steps = np.arange(horizon)
     chunks = [data.actions[data.first[i] + np.minimum(steps, data.length[i] - 2)] for i in group]
     seen, states = model.seen(data, data.first[group])
-    energy = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task)
+    energy = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task).mean(0)
     last = data.first[group] + np.minimum(horizon, data.length[group] - 1)
     seen, states = model.seen(data, last)
     real = model.slow_eye(seen, states)
@@ -185,7 +185,7 @@ def _demonstrated(
     rivals = np.stack([chunk, *_rivals(chunk, data, random)])
     seen, states = model.seen(data, np.array([row]))
     latent = model.slow_eye(seen, states).expand(len(rivals), -1)
-    energy = model.imagined_energies(latent, rivals, data.tracks[i].task, i)
+    energy = model.imagined_energies(latent, rivals, data.tracks[i].task, i).mean(0)
     return energy[1:] - energy[:1]
 
 

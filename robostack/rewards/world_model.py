@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robostack.protocols import Scores
-from robostack.rewards.bank import Bank, fit_ranking
+from robostack.rewards.bank import Bank, Goals, fit_ranking
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import Lessons
@@ -230,12 +230,9 @@ class WorldModel(LearnedReward):
             {name: term.cpu().numpy() for name, term in terms.items()},
         )
 
-    def energies(
-        self, latents: Tensor, ends: Tensor, task: str, without: int | None = None
-    ) -> Tensor:
+    def energies(self, latents: Tensor, ends: Tensor, bank: Goals, task: str) -> Tensor:
         """Of imagined ends f32[N, D] of chunks that began at latents f32[N, D]: f32[N, 3], the
-        lower the better, in the order of ENERGIES. Episode `without` gives no goals."""
-        bank = self.bank.of(task, self.config.neighbours, without)
+        lower the better, in the order of ENERGIES."""
         worth = self.worth(ends, [task] * len(ends))
         return torch.stack(
             [
@@ -250,22 +247,19 @@ class WorldModel(LearnedReward):
     def imagined_energies(
         self, latents: Tensor, chunks: np.ndarray, task: str, without: int | None = None
     ) -> Tensor:
-        """Mean over the ensemble of the energies f32[N, 3] of chunks f32[N, H, A] from latents
-        f32[N, D]."""
+        """Energies f32[E, N, 3] by each member of chunks f32[N, H, A] from latents f32[N, D].
+        Episode `without` gives no goals."""
         actions = torch.from_numpy(np.ascontiguousarray(chunks)).to(self.device)
         ends = self.imagine(latents, actions)[:, :, -1]
-        return torch.stack([self.energies(latents, end, task, without) for end in ends]).mean(0)
+        bank = self.bank.of(task, self.config.neighbours, without)
+        return torch.stack([self.energies(latents, end, bank, task) for end in ends])
 
     @torch.inference_mode()
     def rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
         """Log-odds f32[N] of chunks f32[N, H, A]: the difference of two is that of the one being
         better. Every member imagines the whole chunk; their spread counts against it."""
         latent = self.slow_eye(*self.glance(observation)).expand(len(chunks), -1)
-        actions = torch.from_numpy(np.ascontiguousarray(chunks)).to(self.device)
-        ends = self.imagine(latent, actions)[:, :, -1]
-        score = torch.stack(
-            [-(self.energies(latent, end, observation.task) @ self.ranking) for end in ends]
-        )
+        score = -(self.imagined_energies(latent, chunks, observation.task) @ self.ranking)
         spread = score.std(0) if len(score) > 1 else torch.zeros_like(score[0])
         return (score.mean(0) - self.config.pessimism * spread).cpu().numpy()
 
