@@ -8,6 +8,7 @@ import pytest
 
 from robostack.cli import FAILED, OK, USAGE, main
 
+pytestmark = pytest.mark.slow  # real cases, real training, real pages
 DOCS = Path(__file__).parents[1] / "docs" / "rewards.md"
 
 
