@@ -9,13 +9,13 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from robostack import score, stages
+from robostack import preferring, score, stages
 from robostack.evaluate import wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
-from robostack.prefer import PreferConfig
+from robostack.prefer.compare import PreferConfig
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, RunnerConfig
 from robostack.sim.env import EnvConfig
@@ -126,10 +126,10 @@ class Ring:
     def _prefer(self, config: PreferConfig, name: str) -> dict:
         path = self.out / f"{name}.jsonl"
         config = replace(config, horizon=self.config.bc.policy.horizon)
-        return stages.prefer(config, self.rewards, self.out / "tries", path, self.seed)
+        return preferring.prefer(config, self.rewards, self.out / "tries", path, self.seed)
 
     def _dpo(self, name: str, pairs: str) -> None:
-        done = stages.train_dpo(
+        done = preferring.train_dpo(
             self.config.dpo,
             self.out / "bc",
             self.out / f"{pairs}.jsonl",

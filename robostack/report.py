@@ -14,7 +14,7 @@ from robostack.data.store import Store
 from robostack.demo import CONTROLS
 from robostack.evaluate import auc, mcnemar, wilson
 from robostack.learn.run import finished
-from robostack.prefer import load as load_preferences
+from robostack.prefer.saved import load as load_preferences
 from robostack.types import Episode
 
 STAGES = {
@@ -203,7 +203,8 @@ def _keypoints(turn: Path, episode: Episode) -> str:
 
 
 def _preferences(turn: Path) -> str:
-    pairs, card, _ = load_preferences(turn / "preferences.jsonl")
+    chosen = load_preferences(turn / "preferences.jsonl")
+    card = chosen.card
     won, decided = card["chosen_succeeded"], card["decided_by_success"]
     agreement = "no pair differs in success"
     if decided:
@@ -215,7 +216,7 @@ def _preferences(turn: Path) -> str:
         f"between {card['tries']} tries from {card['groups']} simulator states. Where only one of "
         f"a pair ended in success, {agreement}.</p>"
         + page.table(["term", "pairs in which it favours the chosen"], rows)
-        + figures.histogram(np.array([p.margin for p in pairs]), "margin")
+        + figures.histogram(np.array([p.margin for p in chosen.pairs]), "margin")
     )
 
 

@@ -11,22 +11,20 @@ from typing import Literal
 
 import numpy as np
 
-from robostack import prefer as preferences
 from robostack.config import to_dict
 from robostack.data.store import (
     Store,
     iter_episodes,
-    open_store,
     read_episodes,
     require_episodes,
 )
 from robostack.evaluate import Evaluation, mcnemar, stops
 from robostack.footage import CALIBRATION
-from robostack.learn import bc, dpo, reward, rl
+from robostack.learn import bc, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.policy.checkpoint import CheckpointError
 from robostack.policy.vla import VLA
-from robostack.protocols import ChunkReward, Reward, Scores
+from robostack.protocols import Reward, Scores
 from robostack.rewards.combine import combine, explained
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
@@ -266,60 +264,6 @@ def train_reward(
     except (ValueError, RewardError):  # settings or data that cannot be
         run.abandon()
         raise
-    return finished(out)
-
-
-def prefer(
-    config: preferences.PreferConfig,
-    rewards: dict[str, Reward],
-    data: Path,
-    out: Path,
-    seed: int = 0,
-) -> dict:
-    """Preference set `out` from tries in groups and their side-cars; returns its card."""
-    store = open_store(data)
-    store.require_episodes()
-    terms = [name for name in config.weights if name != preferences.OUTCOME]
-    ranked = {name.removesuffix(".rank") for name in terms if name.endswith(".rank")}
-    scored = {name for name in terms if not name.endswith(".rank")}
-    able = {name for name, judge in rewards.items() if isinstance(judge, ChunkReward)}
-    missing = sorted(scored - set(rewards)) + sorted(f"{n}.rank" for n in ranked - able)
-    if missing:
-        raise ValueError(
-            f"weights name {', '.join(missing)}; the rewards given offer: "
-            f"{', '.join([*sorted(rewards), *(f'{n}.rank' for n in sorted(able))]) or 'nothing'}"
-        )
-    scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in sorted(scored)}
-    rankers = {name: rewards[name] for name in sorted(ranked)}
-    groups = preferences.group_candidates(dict(store.episodes()), scores, rankers, config.horizon)
-    pairs, card = preferences.build(groups, config, seed)
-    card["rewards"] = {name: rewards[name].fingerprint() for name in sorted(scored | ranked)}
-    preferences.save(out, pairs, card, str(Path(data).resolve()))
-    return card
-
-
-def train_dpo(
-    config: dpo.DPOConfig,
-    policy: Path,
-    pairs: Path,
-    data: Path,
-    demonstrations: list[Path],
-    out: Path,
-    seed: int = 0,
-    existing: Existing = "refuse",
-    label: str = "train dpo",
-) -> dict:
-    chosen, card, _ = preferences.load(pairs)
-    settings = to_dict(config) | {"policy": str(policy), "preferences": card["preferences"]}
-    require_policy(policy)
-    require_episodes([data, *demonstrations])
-    run = Run(out, "train dpo", settings, seed, existing)
-    if run.done:
-        return run.done
-    start = VLA.load(policy_folder(policy))
-    store = open_store(data)
-    tries = {ref[0]: store.read(ref[0]) for p in chosen for ref in (p.chosen, p.rejected)}
-    dpo.train(config, start, chosen, tries, read_episodes(demonstrations), run, seed, label)
     return finished(out)
 
 

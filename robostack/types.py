@@ -209,21 +209,52 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Preference:
-    """From the same observation, the chunk at `chosen` was better than the one at `rejected`.
+class Clip:
+    """Part of an episode that is compared with another: the actions start..stop-1, as executed.
 
-    Both are references (episode id, step); nothing is copied. `terms` tells every reward's part
-    in the decision, in the units of that reward, chosen minus rejected.
+    With `chunk` the actions are others, which were proposed at observation `start` and never
+    executed. Frames are referred to and never copied.
     """
 
-    chosen: tuple[str, int]
-    rejected: tuple[str, int]
-    margin: float  # > 0, after weighting
-    terms: dict[str, float]
-    group: str
+    episode: str
+    start: int = 0
+    stop: int = 0
+    chunk: tuple[tuple[float, ...], ...] | None = None  # f32[H, A], raw units
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.margin) and self.margin > 0):
-            raise ValueError(f"Preference.margin: expected a positive number, got {self.margin}")
+        if not 0 <= self.start < self.stop:
+            raise ValueError(
+                f"Clip of episode {self.episode}: expected 0 <= start < stop, got {self.start} "
+                f"and {self.stop}"
+            )
+        if self.chunk is not None and not np.isfinite(np.array(self.chunk, np.float64)).all():
+            raise ValueError(f"Clip of episode {self.episode}: its chunk is not finite")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """From the same observation, what `chosen` did was better than what `rejected` did.
+
+    `terms` tells every reward's part in the decision, chosen minus rejected, in the units of that
+    reward. In a tie neither was better, and which is called chosen means nothing.
+    """
+
+    chosen: Clip
+    rejected: Clip
+    margin: float  # > 0, after weighting; 0 in a tie
+    terms: dict[str, float]
+    group: str
+    tie: bool = False
+    uncertainty: float = 0.0  # of the margin: the spread of the terms' opinions
+    annotator: str = ""  # the person who decided; "": rewards did
+
+    def __post_init__(self) -> None:
+        expected = "0" if self.tie else "a positive number"
+        if not np.isfinite(self.margin) or (self.margin != 0 if self.tie else self.margin <= 0):
+            raise ValueError(
+                f"Preference.margin of {self.group}: expected {expected}, got {self.margin}"
+            )
         if self.chosen == self.rejected:
-            raise ValueError(f"Preference: chosen and rejected are both {self.chosen}")
+            raise ValueError(
+                f"Preference of {self.group}: chosen and rejected are both {self.chosen}"
+            )

@@ -112,9 +112,9 @@ def _train_reward(config, args) -> dict:
 
 
 def _train_dpo(config, args) -> dict:
-    from robostack import stages
+    from robostack import preferring
 
-    return stages.train_dpo(
+    return preferring.train_dpo(
         config,
         args.policy,
         args.preferences,
@@ -165,11 +165,12 @@ def _serve(config, args) -> int:
 
 
 def _prefer(config, args) -> dict:
-    from robostack import stages
+    from robostack import preferring
 
     if args.out.exists() and not args.force:
         raise ValueError(f"{args.out} exists; use --force to replace it")
-    return stages.prefer(config, judging.trusted(args), args.data, args.out, args.seed)
+    rewards = judging.trusted(args)
+    return preferring.prefer(config, rewards, args.data, args.out, args.seed, args.policy)
 
 
 def _report(config, args) -> dict:
@@ -265,11 +266,12 @@ VERBS: dict[str, Verb] = {
     ),
     "train dpo": Verb(
         "improve a policy on preferences",
-        "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --data runs/tries "
-        "--demos runs/demos --out runs/dpo",
+        "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --demos runs/demos "
+        "--out runs/dpo",
         _config("learn.dpo", "DPOConfig"),
         _train_dpo,
-        needs=("--policy", "--preferences", "--data", "--demos"),
+        needs=("--policy", "--preferences", "--demos"),
+        takes=("--data",),
     ),
     "train rl": Verb(
         "improve a policy on its own rollouts",
@@ -360,11 +362,14 @@ VERBS: dict[str, Verb] = {
     "prefer": Verb(
         "scores to preferences",
         "robostack prefer --data runs/tries --reward keypoints --reward runs/progress "
-        "--out runs/pairs.jsonl weights='{outcome: 1, keypoints: 1, progress: 0.5}'",
-        _config("prefer", "PreferConfig"),
+        "--out runs/pairs.jsonl weights='{outcome: 1, keypoints: 1, progress: 0.5}'\n"
+        "robostack prefer --data runs/demos --policy runs/bc --reward runs/world "
+        "--out runs/chunks.jsonl source=demonstrations "
+        "weights='{world_model.rank: 1, demonstrated: 0.5}'",
+        _config("prefer.compare", "PreferConfig"),
         _prefer,
-        needs=("--data", "--reward"),
-        takes=("--demos", "--exam", "--strict"),
+        needs=("--data",),
+        takes=("--reward", "--demos", "--policy", "--exam", "--strict"),
         out="the preference set (.jsonl)",
     ),
     "report": Verb(

@@ -33,6 +33,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
         "stages",
         "cases",
         "judging",
+        "preferring",
         "ledger",
         "results",
         "board",

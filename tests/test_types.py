@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fakes import SPEC, make_episode
 
-from robostack.types import Observation, Preference, RobotSpec, ShapeError, SpecMismatch
+from robostack.types import Clip, Observation, Preference, RobotSpec, ShapeError, SpecMismatch
 
 IMAGE, STATE = np.zeros((4, 6, 3), np.uint8), np.zeros(3, np.float32)
 
@@ -122,9 +122,22 @@ def test_clip_limits_to_the_bounds_and_leaves_the_inside_alone():
 @pytest.mark.parametrize("margin", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_preference_without_a_positive_margin_is_refused(margin):
     with pytest.raises(ValueError, match="margin"):
-        Preference(("0", 0), ("1", 0), margin, {}, "g")
+        Preference(Clip("0", 0, 1), Clip("1", 0, 1), margin, {}, "g")
 
 
 def test_a_preference_of_a_chunk_over_itself_is_refused():
     with pytest.raises(ValueError, match="both"):
-        Preference(("0", 3), ("0", 3), 1.0, {}, "g")
+        Preference(Clip("0", 3, 5), Clip("0", 3, 5), 1.0, {}, "g")
+
+
+@pytest.mark.parametrize("margin", [0.1, -0.1, float("nan")])
+def test_a_tie_has_no_margin(margin):
+    with pytest.raises(ValueError, match="expected 0"):
+        Preference(Clip("0", 0, 1), Clip("1", 0, 1), margin, {}, "g", tie=True)
+    Preference(Clip("0", 0, 1), Clip("1", 0, 1), 0.0, {}, "g", tie=True)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (3, 1)])
+def test_a_clip_without_actions_is_refused(start, stop):
+    with pytest.raises(ValueError, match="start < stop"):
+        Clip("0", start, stop)

@@ -23,13 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
+from robostack.data.arrays import read_array, write_array
 from robostack.types import Episode, RobotSpec
 
 FORMAT = 1
-_WRITE = {"write_empty_chunks": True}  # an absent chunk must mean a lost one, not a black image
-_COMPRESSORS = (BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), Crc32cCodec())
 
 
 class StoreError(RuntimeError):
@@ -130,20 +128,14 @@ class Store:
         folder = self.path / "episodes" / episode_id
         if not folder.is_dir():
             raise StoreError(f"{self.path} has no episode {episode_id!r}; it has {len(self)}")
-        try:
-            group = zarr.open_group(folder, mode="r")
-            attributes = dict(group.attrs)
-            for derived in ("steps", "whole"):  # for listing only
-                attributes.pop(derived, None)
-        except Exception as error:
-            raise StoreError(f"{folder} cannot be opened: {error}") from None
+        attributes = self.attributes(episode_id)
+        for derived in ("steps", "whole"):  # for listing only
+            attributes.pop(derived, None)
 
         def array(name: str) -> np.ndarray:
             try:
-                sizes = [p.stat().st_size for p in (folder / name / "c").rglob("*") if p.is_file()]
-                if not sizes or 0 in sizes:  # zarr would read zeros
-                    raise FileNotFoundError("its chunks are gone")
-                return group[name][...]
+                found = read_array(folder / name)
+                return found if found is not None else _by_zarr(folder, name)
             except Exception as error:  # zarr raises whatever its codecs raise
                 raise StoreError(
                     f"{folder}: field {name!r} is damaged or missing ({error}); "
@@ -251,40 +243,38 @@ def require_episodes(paths: Iterable[str | Path]) -> None:
             open_store(each).require_episodes()
 
 
+def _by_zarr(folder: Path, name: str) -> np.ndarray:
+    sizes = [p.stat().st_size for p in (folder / name / "c").rglob("*") if p.is_file()]
+    if not sizes or 0 in sizes:  # zarr would read zeros
+        raise FileNotFoundError("its chunks are gone")
+    return zarr.open_group(folder, mode="r")[name][...]
+
+
 def _write(folder: Path, episode: Episode) -> None:
-    group = zarr.create_group(
-        folder,
-        attributes={
-            "task": episode.task,
-            "success": episode.success,
-            "terminated": episode.terminated,
-            "source": episode.source,
-            "seed": episode.seed,
-            "group": episode.group,
-            "steps": len(episode),
-            "whole": bool(episode.whole),
-            "keypoints": sorted(episode.keypoints),
-            "truth": episode.truth is not None,
-            "label": episode.label,
-        },
-    )
+    attributes = {
+        "task": episode.task,
+        "success": episode.success,
+        "terminated": episode.terminated,
+        "source": episode.source,
+        "seed": episode.seed,
+        "group": episode.group,
+        "steps": len(episode),
+        "whole": bool(episode.whole),
+        "keypoints": sorted(episode.keypoints),
+        "truth": episode.truth is not None,
+        "label": episode.label,
+    }
+    group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+    folder.mkdir()
+    (folder / "zarr.json").write_text(json.dumps(group, indent=2))
     fields = {"states": episode.states, "stamps": episode.stamps, "actions": episode.actions}
     if episode.truth is not None:
         fields["truth"] = episode.truth
     fields |= {f"keypoints.{name}": points for name, points in episode.keypoints.items()}
     for name, array in fields.items():
-        group.create_array(
-            name, data=array, chunks=array.shape, compressors=_COMPRESSORS, config=_WRITE
-        )
+        write_array(folder / name, array)
     for name, frames in episode.images.items():
-        group.create_array(
-            f"images.{name}",
-            data=frames,
-            chunks=(1, *frames.shape[1:]),
-            shards=frames.shape,
-            compressors=_COMPRESSORS,
-            config=_WRITE,
-        )
+        write_array(folder / f"images.{name}", frames, framewise=True)
     for path in folder.rglob("*"):  # the rename must not become durable before the bytes are
         if path.is_file():
             with path.open("rb") as file:

@@ -1,19 +1,27 @@
 """Direct preference optimisation of a flow policy (Flow-DPO, 2501.13918; NORA-1.5, 2511.14659).
 
-With e(a) the flow error of a chunk and d = e_theta - e_ref its drift from a frozen reference,
+With e(a) the flow error of a clip, d = e_theta - e_ref its drift from a frozen reference and
+p the probability that what is called chosen is the better one,
 
-    loss = softplus(beta (d_chosen - d_rejected)) + anchor e_theta(chosen) + rehearsal e_theta(demo)
+    m = -beta (d_chosen - d_rejected)
+    loss = p softplus(-m) + (1 - p) softplus(m) + anchor e_theta(chosen) + rehearsal e_theta(demo)
 
 Chosen and rejected, policy and reference share observation, noise and time: what they share cancels
-in the difference, which is what makes a few hundred pairs enough. The anchor keeps the margin from
-growing by both errors growing, the usual failure of diffusion DPO.
+in the difference, which is what makes a few hundred pairs enough. Errors are means over actions, so
+clips of different lengths compare. What keeps the margin from growing by both errors growing, the
+usual failure of diffusion DPO, is the anchor and the safeguard of Diffusion-SDPO (2511.03317).
+
+`objective=rwr` is reward-weighted regression (2501.13918) on the same pairs: both clips are cloned,
+p and 1 - p times as much. With hard labels it clones winners and nothing else.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,11 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robostack.augment import AugmentConfig, augment
-from robostack.data.chunks import Batch, ChunkData
+from robostack.data.chunks import ChunkData
 from robostack.device import device
 from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
+from robostack.learn.pairs import Flows, PairData, PairError, PairLesson, encode, flows
 from robostack.learn.run import Run, generator, rng
 from robostack.policy.vla import VLA
 from robostack.types import Episode, Preference
@@ -35,30 +44,71 @@ from robostack.types import Episode, Preference
 class DPOConfig:
     """Preference learning from an existing policy."""
 
+    objective: Literal["dpo", "rwr"] = "dpo"
     steps: int = 200
     batch: int = 16  # pairs a step
-    draws: int = 4  # noises and times per pair
+    windows: int = 2  # chunks that are looked at of a clip of several
+    draws: int = 4  # noises and times per chunk
     lr: float = 1e-4
     warmup: int = 20
     average: float = 0.99
     beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk
+    temperature: float = 0.0  # of labels: p = sigmoid(margin / temperature); 0: chosen is better
+    smoothing: float = 0.0  # chance that a label is wrong
+    safeguard: float = (
+        0.5  # share of the chosen error's descent that rejecting may not undo; 0: off
+    )
     anchor: float = 1.0
     rehearsal: float = 1.0  # cloning on demonstrations alongside
+    most_drift: float = 0.0  # end once the chosen error stays so far above the reference's; 0: off
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     log_every: int = 10
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "windows", "draws", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        if not (self.beta > 0 and self.temperature >= 0 and self.most_drift >= 0):
+            raise ValueError(
+                "expected a beta above 0, temperature and most_drift of 0 or more, got "
+                f"{self.beta}, {self.temperature} and {self.most_drift}"
+            )
+        if not (0 <= self.smoothing < 0.5 and 0 <= self.safeguard < 1):
+            raise ValueError(
+                "expected smoothing from 0 to below 0.5 and safeguard from 0 to below 1, got "
+                f"{self.smoothing} and {self.safeguard}"
+            )
+
+
+def labels(pairs: Iterable[Preference], temperature: float, smoothing: float) -> np.ndarray:
+    """How likely each chosen clip is the better one, f32[N]; of ties, one half."""
+    found = []
+    for pair in pairs:
+        sure = 1.0
+        if temperature:
+            sure = 1 / (1 + math.exp(-min(pair.margin / temperature, 50.0)))
+        sure = 0.5 if pair.tie else sure
+        found.append(smoothing + (1 - 2 * smoothing) * sure)
+    return np.array(found, np.float32)
+
 
 def dpo_loss(
-    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
+    chosen: Tensor,
+    rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    beta: float,
+    label: Tensor | float = 1.0,
 ) -> tuple[Tensor, dict[str, float]]:
-    """-log sigmoid(-beta ((chosen - ref_chosen) - (rejected - ref_rejected))), mean of f32[B].
+    """Cross-entropy between `label` f32[B] and sigmoid(-beta ((chosen - ref_chosen) - (rejected -
+    ref_rejected))), the mean over B pairs.
 
-    The arguments are flow errors. At theta = ref it is log 2 whatever the pairs.
+    The arguments are flow errors f32[B]. At theta = ref it is log 2 whatever the pairs.
     """
     margin = -beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
-    loss = F.softplus(-margin).mean()
+    loss = (label * F.softplus(-margin) + (1 - label) * F.softplus(margin)).mean()
     return loss, {
         "dpo": float(loss.detach()),
         "accuracy": float((margin > 0).float().mean()),
@@ -67,52 +117,75 @@ def dpo_loss(
     }
 
 
-def pair_batch(
-    data: ChunkData, chosen: np.ndarray, rejected: np.ndarray
-) -> tuple[Batch, Tensor, Tensor]:
-    """The pairs' shared observation with the chosen chunk; the rejected chunk and its validity."""
-    batch, other = data.batch(chosen), data.batch(rejected)
-    return batch, other.chunk, other.valid
+@torch.no_grad()
+def safeguard(chosen: Flows, rejected: Flows, share: float) -> Tensor:
+    """Factors f32[B] in [0, 1] for the gradient of each pair's rejected error.
 
-
-def pair_errors(
-    vla: VLA, batch: Batch, rejected: Tensor, valid: Tensor, noise: Tensor, time: Tensor, draws: int
-) -> tuple[Tensor, Tensor]:
-    """Flow errors f32[B] of chosen and rejected chunks under the same noise and time.
-
-    The observation is encoded once for both; `noise` f32[B * draws, H, A], `time` f32[B * draws].
+    To first order, and as far as the velocities on both sides move alike, raising the rejected
+    error then takes back no more than 1 - `share` of the descent of the chosen one
+    (Diffusion-SDPO, arXiv 2511.03317, section 4; there one factor a batch, here one a pair).
     """
-    count = len(batch)
-    prefix = vla.encode(batch).repeat(draws)
-    winner = batch.repeat(draws)
-    loser = Batch(
-        {},
-        winner.state,
-        winner.tasks,
-        rejected.repeat_interleave(draws, 0),
-        valid.repeat_interleave(draws, 0),
+    down = chosen.weight * (chosen.velocity - chosen.target)
+    up = rejected.weight * (rejected.velocity - rejected.target)
+    against = (down * up).sum((1, 2, 3))
+    room = (1 - share) * down.square().sum((1, 2, 3)) / against.clamp(min=1e-12)
+    return torch.where(against <= 0, torch.ones_like(room), room.clamp(max=1))
+
+
+def preference_loss(
+    vla: VLA, reference: VLA, lesson: PairLesson, config: DPOConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """The objective on pairs, its anchor included, and what is worth a line of it."""
+    prefixes = encode(vla, lesson)
+    chosen, rejected = flows(vla, lesson, prefixes)
+    with torch.no_grad():
+        if any(p.requires_grad for p in vla.backbone.parameters()):
+            prefixes = encode(reference, lesson)
+        before, before_rejected = flows(reference, lesson, prefixes)
+    factor = torch.ones_like(lesson.label)
+    if config.safeguard and config.objective == "dpo":
+        factor = safeguard(chosen, rejected, config.safeguard)
+    lost = rejected.error.detach() + factor * (rejected.error - rejected.error.detach())
+    preferred, metrics = dpo_loss(
+        chosen.error, lost, before.error, before_rejected.error, config.beta, lesson.label
     )
-    errors = [vla.flow_loss(b, noise, time, prefix) for b in (winner, loser)]
-    return errors[0].reshape(count, draws).mean(1), errors[1].reshape(count, draws).mean(1)
+    length = [side.velocity.detach().norm(dim=(-2, -1)).mean() for side in (chosen, before)]
+    metrics["velocity_ratio"] = float(length[0] / length[1])
+    if config.objective == "rwr":
+        weighed = lesson.label * chosen.error + (1 - lesson.label) * rejected.error
+        return weighed.mean(), metrics
+    metrics["safeguard"] = float(factor.mean())
+    return preferred + config.anchor * chosen.error.mean(), metrics
 
 
 def loss(
-    vla: VLA,
-    reference: VLA,
-    lesson: Lesson,
-    rejected: Tensor,
-    valid: Tensor,
-    demo: Lesson,
-    config: DPOConfig,
+    vla: VLA, reference: VLA, lesson: PairLesson, demo: Lesson, config: DPOConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """All three terms, of a lesson on the chosen chunks and one on demonstrations."""
-    shared = (lesson.batch, rejected, valid, lesson.noise, lesson.time, lesson.draws)
-    error, error_rejected = pair_errors(vla, *shared)
-    with torch.no_grad():
-        ref, ref_rejected = pair_errors(reference, *shared)
-    preferred, metrics = dpo_loss(error, error_rejected, ref, ref_rejected, config.beta)
+    """The objective on pairs, and cloning of demonstrations."""
+    preferred, metrics = preference_loss(vla, reference, lesson, config)
+    if not config.rehearsal:
+        return preferred, metrics
     cloned, _ = bc.loss(vla, demo)
-    return preferred + config.anchor * error.mean() + config.rehearsal * cloned, metrics
+    return preferred + config.rehearsal * cloned, metrics
+
+
+def frozen_copy(vla: VLA) -> VLA:
+    """The policy as it is now, for ever. What is not trained is shared, not copied: of a model
+    with adapters only these exist twice."""
+    fixed = [p for p in vla.parameters() if not p.requires_grad]
+    same = {id(p): p for p in [*fixed, *vla.buffers()]}
+    return copy.deepcopy(vla, same).eval().requires_grad_(False)
+
+
+class Drift:
+    """Whether the chosen error has stayed above the reference's by more than `most`."""
+
+    def __init__(self, most: float, patience: int = 20):
+        self.most, self.patience, self.over = most, patience, 0
+
+    def far(self, metrics: dict[str, float]) -> bool:
+        self.over = self.over + 1 if self.most and metrics["chosen_drift"] > self.most else 0
+        return self.over >= self.patience
 
 
 def train(
@@ -125,15 +198,17 @@ def train(
     seed: int = 0,
     label: str = "train dpo",
 ) -> VLA:
-    """Improve `start` on `pairs`, which refer to episodes of `tries`; returns a new policy."""
+    """Improve `start` on `pairs`, which refer to episodes of `tries`; returns a new policy.
+
+    Raises PairError naming a pair that cannot be learned from.
+    """
     torch.manual_seed(seed)
-    reference = copy.deepcopy(start).to(device()).eval().requires_grad_(False)
     vla = copy.deepcopy(start).to(device())
-    data = ChunkData(vla.spec, vla.config.horizon)
-    used = sorted({ref[0] for p in pairs for ref in (p.chosen, p.rejected)})
-    index = {name: data.add(tries[name]) for name in used}
-    chosen = np.array([data.row(index[p.chosen[0]], p.chosen[1]) for p in pairs])
-    rejected = np.array([data.row(index[p.rejected[0]], p.rejected[1]) for p in pairs])
+    reference = frozen_copy(vla)
+    data = PairData(vla.spec, vla.config.horizon, pairs, tries)
+    wanted = labels(pairs, config.temperature, config.smoothing)
+    if (wanted == 0.5).all():
+        raise PairError("all pairs are ties; nothing is better than anything")
     demos = ChunkData(vla.spec, vla.config.horizon, demonstrations)
     demo_rows = demos.rows()
     learner = Learner(
@@ -146,32 +221,27 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
+    drift, ended = Drift(config.most_drift), ""
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)
-        batch, loser, valid = pair_batch(data, chosen[pick], rejected[pick])
-        batch = augment(batch.to(device()), config.augment, random)
-        lesson = Lesson.draw(vla, batch, config.draws, draws)
+        lesson = data.lesson(
+            vla, pick, wanted[pick], config.windows, config.draws, random, draws
+        ).augment(config.augment, random)
         demo = demos.batch(random.choice(demo_rows, config.batch)).to(device())
         demo = Lesson.draw(vla, augment(demo, config.augment, random), config.draws, draws)
         metrics = learner.step(
-            learner(
-                loss,
-                reference,
-                lesson.part(p),
-                loser[p].to(device()),
-                valid[p].to(device()),
-                demo.part(p),
-                config,
-            )
-            for p in parts
+            learner(loss, reference, lesson.part(p), demo.part(p), config) for p in parts
         )
         if step % config.log_every == 0 or step == config.steps - 1:
             run.log(step, metrics)
+        if drift.far(metrics):
+            ended = f"the chosen error stayed {config.most_drift} above the reference's"
+            break
         if (step + 1) % config.save_every == 0:
             learner.save(run)
     vla = learner.trained()
     if processes.main():
         vla.save(run.path / "policy")
-    run.finish({"pairs": len(pairs), **metrics})
+    run.finish({"pairs": len(pairs), "ended": ended, **metrics})
     return vla

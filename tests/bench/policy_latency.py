@@ -84,9 +84,14 @@ STEPS, HORIZON = 10, 50
 def build(size: dict, dtype: str) -> VLA:
     """Random weights in the real classes."""
     with tempfile.TemporaryDirectory() as folder:
-        vlms.save(
-            size["family"], Path(folder), text=size["text"], vision=size["vision"], scale_factor=4
-        )
+        with device():  # where a few billion random weights are drawn fastest
+            vlms.save(
+                size["family"],
+                Path(folder),
+                text=size["text"],
+                vision=size["vision"],
+                scale_factor=4,
+            )
         pretrained = PretrainedConfig(
             train="frozen", dtype=dtype, image_size=size["image_size"], attention="sdpa"
         )

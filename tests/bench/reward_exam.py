@@ -29,34 +29,48 @@ from robostack.data.store import Store, find_stores, open_store
 from robostack.exam.sheet import ExamConfig
 from robostack.exam.sit import sit
 from robostack.learn.reward import RewardConfig
+from robostack.rewards.eye import EyeConfig
 from robostack.rewards.load import load_reward
 from robostack.sim.cases import CaseConfig, TryConfig
 
 SHIFTS = {"camera": 0.5, "light": 1.0, "distractors": 1.0}
 KINDS = ("progress", "success", "world_model", "keypoints")
+COMPOSED = {"deviation": ("world_model",), "combined": ("world_model", "progress", "keypoints")}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tasks that are judged by the same rewards, and how much these learn."""
+
+    tasks: tuple[str, ...]
+    train: int  # start states
+    exam: int
+    steps: dict[str, int]
+    side: int  # [px] of what the rewards look at
+    points: int = 2  # states of an episode that tries start from
 
 
 @dataclass(frozen=True)
 class Scale:
-    tasks: dict[str, tuple[str, ...]]  # name of the data -> tasks judged by the same rewards
-    train: int  # start states
-    exam: int
-    steps: dict[str, int]
+    parts: dict[str, Part]
     draws: int = 1000
     shifts: tuple[str, ...] = tuple(SHIFTS)
 
 
+LONG = {"progress": 4000, "success": 1200, "world_model": 1200}
 FULL = Scale(
-    {"robosuite": ("Lift", "Stack", "PickPlaceCan"), "tabletop": ("tabletop/pick",)},
-    train=60,
-    exam=20,
-    steps={"progress": 2000, "success": 1200, "world_model": 1200},
+    {
+        "robosuite": Part(("Lift", "Stack", "PickPlaceCan"), 60, 20, LONG, side=64),
+        # words are only read where there are many scenes to learn them from
+        "tabletop": Part(("tabletop/pick",), 240, 20, LONG, side=64, points=1),
+    }
 )
 QUICK = Scale(
-    {"robosuite": ("Lift",)},
-    train=24,
-    exam=8,
-    steps={"progress": 500, "success": 400, "world_model": 400},
+    {
+        "robosuite": Part(
+            ("Lift",), 24, 8, {"progress": 500, "success": 400, "world_model": 400}, side=48
+        )
+    },
     draws=200,
     shifts=("light",),
 )
@@ -74,25 +88,32 @@ class Clock:
         return "clock"
 
 
+def learned(part: Part, kind: str) -> RewardConfig:
+    eye = EyeConfig(side=part.side)
+    return RewardConfig(kind=kind, steps=part.steps.get(kind, 1), eye=eye)
+
+
 def judged(scale: Scale, name: str, out: Path) -> dict:
-    """Train on and examine by the tasks of one robot; {reward: numbers}."""
-    cases = CaseConfig(tries=TryConfig(points=2))
+    """Train on and examine by the tasks of one part; {reward: numbers}."""
+    part, home = scale.parts[name], out / name
+    cases = CaseConfig(tries=TryConfig(points=part.points))
     learn = CasesCommand(
-        tasks=scale.tasks[name], seeds=scale.train, first_seed=30_000, shifts={}, cases=cases
+        tasks=part.tasks, seeds=part.train, first_seed=30_000, shifts={}, cases=cases
     )
     shifts = {shift: SHIFTS[shift] for shift in scale.shifts}
-    exam = CasesCommand(tasks=scale.tasks[name], seeds=scale.exam, shifts=shifts)
-    make(learn, out / name / "cases", existing="reuse")
-    make(exam, out / name / "exam", existing="reuse")
+    make(learn, home / "cases", existing="reuse")
+    make(CasesCommand(tasks=part.tasks, seeds=part.exam, shifts=shifts), home / "exam", 0, "reuse")
     rewards = {"clock": Clock()}
     for kind in KINDS:
-        config = RewardConfig(kind=kind, steps=scale.steps.get(kind, 1))
-        folder = out / name / kind
-        stages.train_reward(config, [out / name / "cases"], folder, existing="reuse")
-        rewards[kind] = load_reward(folder)
-    card = out / name / "card"
-    found = sit(rewards, [out / name / "exam"], card, ExamConfig(draws=scale.draws))
-    print(f"card: {card / 'index.html'}", file=sys.stderr)
+        stages.train_reward(learned(part, kind), [home / "cases"], home / kind, existing="reuse")
+        rewards[kind] = load_reward(home / kind)
+    for kind, members in COMPOSED.items():
+        parts = [home / member for member in members]
+        config = learned(part, kind)
+        stages.train_reward(config, [home / "cases"], home / kind, existing="reuse", members=parts)
+        rewards[kind] = load_reward(home / kind)
+    found = sit(rewards, [home / "exam"], home / "card", ExamConfig(draws=scale.draws))
+    print(f"card: {home / 'card' / 'index.html'}", file=sys.stderr)
     return {
         reward: {number: round(about["value"], 3) for number, about in part["numbers"].items()}
         for reward, part in found["rewards"].items()
@@ -101,12 +122,13 @@ def judged(scale: Scale, name: str, out: Path) -> dict:
 
 def adapted(scale: Scale, out: Path) -> dict:
     """One-shot adaptation to the last of robosuite's tasks, learned without it."""
-    tasks = scale.tasks["robosuite"]
+    part = scale.parts["robosuite"]
+    tasks = part.tasks
     if len(tasks) < 2:
         return {}
     folder = out / "adapted"
     known = [s for s in find_stores(out / "robosuite" / "cases") if tasks[-1] not in str(s)]
-    config = RewardConfig(kind="progress", steps=scale.steps["progress"])
+    config = learned(part, "progress")
     stages.train_reward(config, known, folder / "before", existing="reuse")
     new = next(s for s in find_stores(out / "robosuite" / "cases") if tasks[-1] in str(s))
     demonstration = folder / "demonstration"
@@ -136,12 +158,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)
         modules: dict[str, dict] = {}
-        for name in scale.tasks:
+        for name in scale.parts:
             for reward, numbers in judged(scale, name, out).items():
                 modules.setdefault(reward, {})[name] = numbers
         modules.setdefault("progress", {}).update(adapted=adapted(scale, out))
         modules["keypoint"] = modules.pop("keypoints")
-        if len(scale.tasks) == 1:  # one set of data: no need to name it
+        if len(scale.parts) == 1:  # one set of data: no need to name it
             adapt = modules["progress"].pop("adapted")
             modules = {reward: next(iter(by.values())) for reward, by in modules.items()}
             modules["progress"] |= {"adapted": adapt} if adapt else {}

@@ -33,4 +33,4 @@ def stop_before(monkeypatch):
 @pytest.fixture
 def weights():
     """All weights of a model as bytes by name."""
-    return lambda model: {k: v.numpy().tobytes() for k, v in model.state_dict().items()}
+    return lambda model: {k: v.cpu().numpy().tobytes() for k, v in model.state_dict().items()}

@@ -11,31 +11,38 @@ import torch
 from fakes import make_episode
 
 from robostack.augment import AugmentConfig
-from robostack.data.chunks import ChunkData
 from robostack.learn import dpo
-from robostack.learn.run import generator
-from robostack.policy import flow
-from robostack.types import Preference
+from robostack.learn.pairs import Flows, PairData, PairError, encode, flows
+from robostack.learn.run import generator, rng
+from robostack.types import Clip, Preference
 
 DRAWS = 4
 CONFIG = dpo.DPOConfig(steps=6, batch=4, draws=2, warmup=1, lr=1e-3, log_every=1, save_every=3)
 TRIES = {f"{i}": make_episode(i, steps=8) for i in range(6)}
-PAIRS = [Preference((f"{2 * i}", 0), (f"{2 * i + 1}", 0), 1.0, {}, f"{i}") for i in range(3)]
+PAIRS = [
+    Preference(Clip(f"{2 * i}", 0, 4), Clip(f"{2 * i + 1}", 0, 4), 1.0, {}, f"{i}")
+    for i in range(3)
+]
 
 
 @pytest.fixture
 def shared(vla):
     """Everything that policy and reference, chosen and rejected have in common."""
-    data = ChunkData(vla.spec, 4, TRIES.values())
-    rows = [np.array([data.row(i, 0) for i in ids]) for ids in ((0, 2, 4), (1, 3, 5))]
-    draws = generator(0)
-    time = flow.stratified_time(DRAWS, 3, draws).T.reshape(-1)
-    return *dpo.pair_batch(data, *rows), vla.noise(3 * DRAWS, draws), time, DRAWS
+    data = PairData(vla.spec, 4, PAIRS, TRIES)
+    return data.lesson(vla, np.arange(3), np.ones(3), 1, DRAWS, rng(0), generator(0))
+
+
+def both(vla, lesson):
+    return flows(vla, lesson, encode(vla, lesson))
+
+
+def errors(vla, lesson):
+    return [side.error for side in both(vla, lesson)]
 
 
 def test_at_the_reference_the_loss_is_log_two_and_nothing_has_drifted(vla, shared):
-    errors = dpo.pair_errors(vla, *shared)
-    loss, metrics = dpo.dpo_loss(*errors, *errors, beta=50.0)
+    found = errors(vla, shared)
+    loss, metrics = dpo.dpo_loss(*found, *found, beta=50.0)
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
     assert metrics["accuracy"] == 0  # a margin of zero is no agreement
     assert metrics["chosen_drift"] == metrics["rejected_drift"] == 0
@@ -60,6 +67,28 @@ def test_swapping_chosen_and_rejected_flips_the_sign_of_the_margin():
     assert there == pytest.approx(-back, abs=1e-5) and abs(there) > 1e-3
 
 
+def test_a_label_of_one_half_wants_a_margin_of_zero_and_one_of_zero_the_opposite():
+    ref = torch.ones(1)
+
+    def loss(margin, label):
+        chosen = ref - margin / 10.0
+        return float(dpo.dpo_loss(chosen, ref, ref, ref, 10.0, label)[0])
+
+    assert min((0.0, 1.0, -1.0), key=lambda m: loss(m, 0.5)) == 0.0
+    assert loss(1.5, 0.0) == pytest.approx(loss(-1.5, 1.0), abs=1e-6)
+    # the cross-entropy of p is least where the margin is its log-odds
+    assert loss(math.log(0.8 / 0.2), 0.8) < min(loss(1.2, 0.8), loss(1.6, 0.8))
+
+
+def test_labels_are_what_margins_temperature_smoothing_and_ties_say():
+    clips = Clip("0", 0, 4), Clip("1", 0, 4)
+    pairs = [Preference(*clips, 2.0, {}, "g"), Preference(*clips, 0.0, {}, "g", tie=True)]
+    assert dpo.labels(pairs, 0.0, 0.0).tolist() == [1.0, 0.5]
+    soft = dpo.labels(pairs, 1.0, 0.0)
+    assert soft == pytest.approx([1 / (1 + math.exp(-2)), 0.5])
+    assert dpo.labels(pairs, 0.0, 0.1) == pytest.approx([0.9, 0.5])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_first_step_lowers_the_error_of_the_chosen_and_raises_that_of_the_rejected(
     vla, shared, seed
@@ -67,46 +96,130 @@ def test_the_first_step_lowers_the_error_of_the_chosen_and_raises_that_of_the_re
     torch.manual_seed(seed)
     for p in vla.parameters():
         p.data += 0.02 * torch.randn_like(p)
-    batch, rejected, *rest = shared
-    batch.chunk, rejected = torch.rand_like(rejected), -torch.rand_like(rejected)
-    errors = dpo.pair_errors(vla, batch, rejected, *rest)
-    ref = [e.detach() for e in errors]
-    dpo.dpo_loss(*errors, *ref, beta=50.0)[0].backward()
+    shared.chosen.chunk = torch.rand_like(shared.chosen.chunk)
+    shared.rejected.chunk = -torch.rand_like(shared.chosen.chunk)
+    found = errors(vla, shared)
+    ref = [e.detach() for e in found]
+    dpo.dpo_loss(*found, *ref, beta=50.0)[0].backward()
     with torch.no_grad():
         for p in vla.parameters():
             if p.grad is not None:
                 p -= 1e-5 * p.grad
-        after = dpo.pair_errors(vla, batch, rejected, *rest)
+        after = errors(vla, shared)
     assert after[0].mean() < ref[0].mean() and after[1].mean() > ref[1].mean()
+
+
+def sides(seed, alike):
+    """Both sides of a linear model of velocities, v = x W with one W for both, each pair alone."""
+    random = torch.Generator().manual_seed(seed)
+    x = [torch.randn(1, 6, 4, 3, generator=random) for _ in range(2)]
+    x[1] = alike * x[0] + (1 - alike) * x[1]
+    weight = torch.randn(3, 3, generator=random, requires_grad=True)
+    wanted = [torch.randn(1, 6, 4, 3, generator=random)]
+    # the rejected error is the larger one, of much the same kind
+    residual = 1.5 * (x[0] @ weight.detach() - wanted[0])
+    other = residual + torch.randn(1, 6, 4, 3, generator=random)
+    wanted.append(x[1] @ weight.detach() - other)
+
+    def flow_of(k):
+        velocity, share = x[k] @ weight, torch.full((1, 6, 4, 1), 1 / 24)
+        squared = (velocity - wanted[k]).square().mean(-1, keepdim=True)
+        return Flows(velocity, wanted[k], share, (share * squared).sum((1, 2, 3)))
+
+    return weight, flow_of
+
+
+def winner_rises(share):
+    """In how many of 200 first steps of DPO the error of the chosen rises."""
+    count = 0
+    for seed in range(200):
+        weight, flow_of = sides(seed, alike=0.9)
+        chosen, rejected = flow_of(0), flow_of(1)
+        factor = dpo.safeguard(chosen, rejected, share) if share else torch.ones(1)
+        (gradient,) = torch.autograd.grad((chosen.error - factor * rejected.error).sum(), weight)
+        before = float(chosen.error.detach())
+        weight.data -= 1e-4 * gradient
+        count += float(flow_of(0).error.detach()) > before
+    return count
+
+
+def test_the_safeguard_keeps_rejecting_from_raising_the_error_of_the_chosen():
+    """Where both sides move alike, as they do for one observation and shared noise."""
+    assert winner_rises(0.0) > 100
+    assert winner_rises(0.5) == 0
+
+
+def test_the_safeguard_leaves_alone_what_pulls_apart_anyway():
+    weight, flow_of = sides(0, alike=1.0)
+    chosen = flow_of(0)
+    opposite = replace(chosen, target=2 * chosen.velocity.detach() - chosen.target)
+    assert dpo.safeguard(chosen, opposite, 0.5) == 1  # raising one lowers the other
+    assert dpo.safeguard(chosen, chosen, 0.5) == pytest.approx(0.5)  # the very same error
+    assert dpo.safeguard(chosen, chosen, 0.9) == pytest.approx(0.1)
 
 
 def test_identical_chunks_have_exactly_zero_margin_whatever_the_policy(vla, shared):
     """Noise and time are shared, so what is equal cancels."""
-    batch, _, _, *rest = shared
-    ref = dpo.pair_errors(vla, batch, batch.chunk, batch.valid, *rest)
+    same = replace(shared, rejected=shared.chosen)
+    ref = errors(vla, same)
     with torch.no_grad():
         for p in vla.parameters():
             p += 0.1 * torch.randn_like(p)
-    chosen, rejected = dpo.pair_errors(vla, batch, batch.chunk, batch.valid, *rest)
+    chosen, rejected = errors(vla, same)
     assert torch.equal(chosen, rejected) and not torch.allclose(chosen, ref[0])
     assert torch.equal((chosen - ref[0]) - (rejected - ref[1]), torch.zeros(3))
 
 
-def test_pair_errors_are_flow_losses_averaged_over_the_draws(vla, shared):
-    batch, _, _, noise, time, draws = shared
-    chosen, _ = dpo.pair_errors(vla, *shared)
-    noise, time = noise.reshape(3, draws, 4, 3), time.reshape(3, draws)
-    single = torch.stack([vla.flow_loss(batch, noise[:, k], time[:, k]) for k in range(draws)])
-    assert torch.allclose(chosen, single.mean(0), atol=1e-5)
+def test_reward_weighted_regression_with_hard_labels_clones_winners_alone(vla, shared):
+    config = replace(CONFIG, objective="rwr")
+    loss, _ = dpo.preference_loss(vla, dpo.frozen_copy(vla), shared, config)
+    assert torch.allclose(loss, errors(vla, shared)[0].mean())
+    even = replace(shared, label=torch.full((3,), 0.5))
+    loss, _ = dpo.preference_loss(vla, dpo.frozen_copy(vla), even, config)
+    assert torch.allclose(loss, torch.cat(errors(vla, shared)).mean())
 
 
-def test_both_chunks_of_a_pair_are_taken_at_the_observation_of_the_chosen(vla):
-    data = ChunkData(vla.spec, 4, TRIES.values())
-    a, b = np.array([data.row(0, 0)]), np.array([data.row(1, 0)])
-    batch, rejected, _ = dpo.pair_batch(data, a, b)
-    assert torch.equal(batch.images["top"], data.batch(a).images["top"])
-    assert torch.equal(batch.chunk, data.batch(a).chunk)
-    assert torch.equal(rejected, data.batch(b).chunk)
+def test_the_frozen_copy_shares_what_is_not_trained_and_nothing_else(vla):
+    vla.backbone.requires_grad_(False)
+    reference = dpo.frozen_copy(vla)
+    own, other = dict(vla.named_parameters()), dict(reference.named_parameters())
+    shared = {name for name in own if own[name] is other[name]}
+    assert shared == {name for name in own if name.startswith("backbone.")}
+    assert not any(p.requires_grad for p in other.values())
+    assert all(torch.equal(own[name], other[name]) for name in own)
+
+
+def test_a_frozen_backbone_looks_once_for_policy_and_reference(vla, shared, monkeypatch):
+    looks = []
+    encode_one = type(vla).encode
+    monkeypatch.setattr(type(vla), "encode", lambda v, b: looks.append(v) or encode_one(v, b))
+    dpo.preference_loss(vla, dpo.frozen_copy(vla), shared, CONFIG)
+    trained = len(looks)
+    vla.backbone.requires_grad_(False)
+    dpo.preference_loss(vla, dpo.frozen_copy(vla), shared, CONFIG)
+    assert (trained, len(looks) - trained) == (4, 2)  # two observations a pair here
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beta": 0.0}, {"smoothing": 0.5}, {"safeguard": 1.0}, {"windows": 0}]
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(CONFIG, **wrong)
+
+
+def test_ties_alone_teach_nothing_and_are_refused(vla, new_run):
+    ties = [replace(p, margin=0.0, tie=True) for p in PAIRS]
+    with pytest.raises(PairError, match="ties"):
+        dpo.train(CONFIG, vla, ties, TRIES, list(TRIES.values())[:2], new_run("a"))
+
+
+def test_a_policy_that_drifts_from_what_was_chosen_ends_training(vla, new_run):
+    run = new_run("a")
+    config = replace(CONFIG, steps=60, lr=3e-2, anchor=0.0, rehearsal=0.0, safeguard=0.0)
+    dpo.train(replace(config, most_drift=0.05), vla, PAIRS, TRIES, list(TRIES.values())[:2], run)
+    assert "stayed 0.05 above" in json.loads((run.path / "summary.json").read_text())["ended"]
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) < 60
 
 
 def train(vla, run, config=CONFIG):
@@ -116,7 +229,7 @@ def train(vla, run, config=CONFIG):
 def fingerprint(vla, shared):
     """Of weights and of outputs."""
     with torch.no_grad():
-        arrays = [*dpo.pair_errors(vla, *shared), *vla.state_dict().values()]
+        arrays = [*errors(vla, shared), *vla.state_dict().values()]
     return hashlib.sha256(b"".join(a.numpy().tobytes() for a in arrays)).hexdigest()
 
 

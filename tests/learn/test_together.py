@@ -79,7 +79,8 @@ def test_two_processes_learn_what_one_does(out, name, alone):
         for run in (name, alone)
     ]
     assert len(rows[0]) == len(rows[1]) in (3, 6)  # one process writes
-    assert rows[0][0] == pytest.approx(rows[1][0], rel=1e-5, abs=1e-6)
+    # convolutions of a single picture have kernels of their own, which round to about 1e-4
+    assert rows[0][0] == pytest.approx(rows[1][0], rel=3e-4, abs=1e-6)
     for ours, theirs in zip(*rows):  # Adam makes rounding large where a gradient is next to nothing
         assert ours == pytest.approx(theirs, rel=0.05, abs=1e-5)
 

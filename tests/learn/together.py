@@ -19,7 +19,7 @@ from robostack.learn.spread import Compute  # noqa: E402
 from robostack.policy.expert import ExpertConfig  # noqa: E402
 from robostack.policy.pretrained import PretrainedConfig  # noqa: E402
 from robostack.policy.vla import VLAConfig  # noqa: E402
-from robostack.types import Preference  # noqa: E402
+from robostack.types import Clip, Preference  # noqa: E402
 
 BC = bc.BCConfig(
     tiny_vla().config, steps=6, batch=8, draws=2, warmup=1, average=0.9, log_every=1, save_every=3
@@ -27,7 +27,10 @@ BC = bc.BCConfig(
 DPO = dpo.DPOConfig(steps=6, batch=4, draws=2, warmup=1, log_every=1)
 PIECES, SHARDS = Compute(accumulate=2), Compute(accumulate=2, sharding="full")
 EPISODES = {f"{seed}": make_episode(seed, steps=8) for seed in range(6)}
-PAIRS = [Preference((f"{2 * i}", 0), (f"{2 * i + 1}", 0), 1.0, {}, f"{i}") for i in range(3)]
+PAIRS = [
+    Preference(Clip(f"{2 * i}", 0, 4), Clip(f"{2 * i + 1}", 0, 4), 1.0, {}, f"{i}")
+    for i in range(3)
+]
 
 
 def clone(folder, compute, start=None):

@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
-from fakes import make_episode
 
-from robostack import prefer
-from robostack.prefer import OUTCOME, Candidate, PreferConfig, build
+from robostack.prefer.compare import Candidate, PreferConfig, build
+from robostack.types import Clip
+
+
+def candidate(name, gains, success=False, chunk=None):
+    """Chunks of different tries differ, unless one is given."""
+    own = np.random.default_rng(list(name.encode())).random((8, 2), np.float32)
+    return Candidate(Clip(name, 0, 8), gains, success, own if chunk is None else chunk)
 
 
 def group(name, *values, term="progress"):
-    """Tries a, b, c, ... with these gains of one term; success above a gain of 1."""
-    return {name: [Candidate(f"{name}{i}", {term: v}, v > 1) for i, v in enumerate(values)]}
+    """Tries 0, 1, 2, ... with these gains of one term; success above a gain of 1."""
+    return {name: [candidate(f"{name}{i}", {term: v}, v > 1) for i, v in enumerate(values)]}
 
 
 def config(**changes):
@@ -18,13 +23,13 @@ def config(**changes):
 
 
 def refs(preferences):
-    return [(p.chosen[0], p.rejected[0]) for p in preferences]
+    return [(p.chosen.episode, p.rejected.episode) for p in preferences]
 
 
 def test_the_best_is_chosen_over_the_worst():
     found, _ = build(group("g", 0.3, 0.9, 0.1, 0.5), config(), seed=0)
     assert refs(found) == [("g1", "g2")]
-    assert found[0].chosen[1] == found[0].rejected[1] == 0 and found[0].group == "g"
+    assert found[0].chosen.start == found[0].rejected.start == 0 and found[0].group == "g"
 
 
 def test_a_second_pair_is_the_second_best_over_the_second_worst_and_no_try_is_used_twice():
@@ -52,10 +57,7 @@ def test_the_unit_of_a_term_does_not_matter():
 
     def built(scale):
         groups = {
-            "g": [
-                Candidate(f"g{i}", {"a": a * scale, "b": b}, False)
-                for i, (a, b) in enumerate(tries)
-            ]
+            "g": [candidate(f"g{i}", {"a": a * scale, "b": b}) for i, (a, b) in enumerate(tries)]
         }
         return build(groups, config(weights={"a": 1.0, "b": 0.5}, pairs=2), 0)[0]
 
@@ -66,8 +68,8 @@ def test_the_unit_of_a_term_does_not_matter():
 def test_weights_decide_between_terms_that_disagree_and_zero_leaves_one_out():
     tries = {
         "g": [
-            Candidate("x", {"a": 1.0, "b": 0.0}, False),
-            Candidate("y", {"a": 0.0, "b": 1.0}, False),
+            candidate("x", {"a": 1.0, "b": 0.0}),
+            candidate("y", {"a": 0.0, "b": 1.0}),
         ]
     }
     assert refs(build(tries, config(weights={"a": 2.0, "b": 1.0}), 0)[0]) == [("x", "y")]
@@ -103,9 +105,9 @@ def test_the_shuffled_control_flips_about_half_and_the_seed_fixes_which():
 
 
 def test_the_terms_of_a_flipped_preference_still_are_chosen_minus_rejected():
-    gain = {c.episode: c.gains["progress"] for tries in many().values() for c in tries}
+    gain = {c.clip.episode: c.gains["progress"] for tries in many().values() for c in tries}
     for p in build(many(), config(shuffle=True), seed=0)[0]:
-        assert p.terms["progress"] == gain[p.chosen[0]] - gain[p.rejected[0]]
+        assert p.terms["progress"] == gain[p.chosen.episode] - gain[p.rejected.episode]
 
 
 def test_the_order_of_groups_and_of_tries_changes_nothing():
@@ -136,56 +138,58 @@ def test_groups_that_tell_nothing_are_refused(groups, message):
         build(groups, config(), seed=0)
 
 
-@pytest.mark.parametrize("success", [True, False, None])
-def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(success):
-    potentials = {"progress": np.array([0.25, 0.1, 1.0], np.float32)}
-    found = prefer.gains(make_episode(0, 2, success=success), potentials)
-    assert found == {"progress": 0.75, OUTCOME: float(success is True)}
+def test_near_duplicates_are_dropped_and_counted():
+    same = np.full((8, 2), 0.5, np.float32)
+    near = {"n": [candidate("n0", {"progress": 0.0}, chunk=same),
+                  candidate("n1", {"progress": 5.0}, chunk=same + 0.01)]}  # fmt: skip
+    found, card = build(group("a", 0.0, 1.0) | near, config(apart=0.02), seed=0)
+    assert refs(found) == [("a1", "a0")] and card["duplicates"] == 1
+    found, card = build(group("a", 0.0, 1.0) | near, config(apart=0.005), seed=0)
+    assert len(found) == 2 and card["duplicates"] == 0
+    with pytest.raises(ValueError, match="apart=0.02"):
+        build(near, config(apart=0.02), seed=0)
 
 
-EPISODES = {f"{i:06d}": make_episode(i, steps=2 + i) for i in range(4)}
-SCORES = {"progress": {i: np.linspace(0, 1, 3) for i in [*EPISODES, "000004"]}}
+def test_what_terms_disagree_on_is_dropped_first():
+    agreed = {"a": [candidate("a0", {"x": 0.0, "y": 0.0}), candidate("a1", {"x": 1.0, "y": 1.0})]}
+    torn = {"b": [candidate("b0", {"x": 0.0, "y": 1.0}), candidate("b1", {"x": 5.0, "y": 0.0})]}
+    terms = config(weights={"x": 1.0, "y": 1.0}, certain=0.5)
+    found, card = build(agreed | torn, terms, seed=0)
+    assert [p.group for p in found] == ["a"] and card["uncertain"] == 1
+    both, _ = build(agreed | torn, config(weights={"x": 1.0, "y": 1.0}), seed=0)
+    uncertainty = {p.group: p.uncertainty / p.margin for p in both}
+    assert uncertainty["a"] < uncertainty["b"]
 
 
-def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
-    episodes = EPISODES | {"000004": make_episode(4, group="")}
-    found = prefer.group_candidates(episodes, SCORES, {}, horizon=4)
-    assert {name: [c.episode for c in tries] for name, tries in found.items()} == {
-        "seed 0 step 0": ["000000", "000001"],
-        "seed 1 step 0": ["000002", "000003"],
-    }
-    assert found["seed 0 step 0"][1] == Candidate("000001", {"progress": 1.0, OUTCOME: 1.0}, True)
+def test_a_single_term_is_never_uncertain():
+    assert build(group("g", 0.0, 1.0), config(), seed=0)[0][0].uncertainty == 0
 
 
-def test_a_chunk_reward_ranks_the_first_actions_of_the_tries_together():
-    class Third:
-        name = "third"
-
-        def rank(self, observation, chunks):
-            assert chunks.shape == (2, 3, 3)  # both tries, three actions, of three dimensions
-            return chunks[:, 2, 0]
-
-    found = prefer.group_candidates(EPISODES, {}, {"third": Third()}, horizon=3)
-    for tries in found.values():
-        for candidate in tries:
-            actions = EPISODES[candidate.episode].actions
-            # a try of two actions stays at its last one
-            assert candidate.gains["third.rank"] == actions[min(2, len(actions) - 1), 0]
+def test_small_margins_can_be_kept_as_ties_which_are_never_flipped():
+    groups = group("a", 0.0, 4.0) | group("b", 0.0, 0.01)
+    found, card = build(groups, config(tie=0.5), seed=0)
+    assert [(p.group, p.tie) for p in found] == [("a", False), ("b", True)]
+    assert found[1].margin == 0 and card["ties"] == 1 and card["preferences"] == 2
 
 
-def test_a_preference_set_survives_saving_exactly(tmp_path):
-    found, card = build(many(20), config(), seed=3)
-    prefer.save(tmp_path / "pairs" / "set.jsonl", found, card, "runs/tries")
-    assert prefer.load(tmp_path / "pairs" / "set.jsonl") == (found, card, "runs/tries")
+def test_scores_that_are_not_finite_are_refused_by_the_name_of_their_term():
+    with pytest.raises(ValueError, match="'progress' is not finite"):
+        build(group("g", 0.0, float("nan")), config(), seed=0)
 
 
-def test_a_missing_preference_set_is_refused_and_how_to_make_one_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="robostack prefer"):
-        prefer.load(tmp_path / "absent.jsonl")
-
-
-@pytest.mark.parametrize("text", ['{"step": 1}\n', "", "not json\n", '{"card": {}, "sto'])
-def test_a_file_that_is_no_preference_set_is_refused_by_name(tmp_path, text):
-    (tmp_path / "metrics.jsonl").write_text(text)
-    with pytest.raises(ValueError, match="metrics.jsonl"):
-        prefer.load(tmp_path / "metrics.jsonl")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keep": 1.5},
+        {"certain": -0.1},
+        {"pairs": 0},
+        {"clip": -2},
+        {"apart": -1.0},
+        {"weights": {"progress": -1.0}},
+        {"weights": {"progress": 0.0}},
+        {"candidates": 1},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        config(**wrong)

@@ -1,0 +1,1 @@
+"""Which of several tries from one state was better: by rewards, by outcomes, by people."""

@@ -1,0 +1,212 @@
+"""Candidates that began at one state become preferences, and the preferences a data card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from robostack.types import Clip, Preference
+
+OUTCOME = "outcome"  # the environment's own verdict, as a term like any other
+SAME = 1e-4  # spread of a term below which it has nothing to say
+
+
+@dataclass(frozen=True)
+class PreferConfig:
+    """How candidates are compared, and which comparisons become preferences."""
+
+    weights: dict[str, float] = field(
+        default_factory=lambda: {
+            OUTCOME: 1.0,
+            "keypoints": 1.0,
+            "progress": 0.5,
+            "world_model": 0.5,
+            "world_model.rank": 0.25,
+            "success": 0.25,
+            "deviation.rank": 0.25,
+        }
+    )
+    keep: float = 0.5  # share of comparisons, those of largest margin, that become preferences
+    certain: float = 1.0  # share of comparisons, those whose terms agree most, that are considered
+    apart: float = 0.02  # least root mean square difference of two chunks, in ranges of the actions
+    tie: float = 0.0  # comparisons with a margin up to this are kept as ties; 0: none are
+    pairs: int = 2  # comparisons a state, at most
+    source: Literal["tries", "demonstrations"] = "tries"  # that began at one state, or chunks of a
+    # policy at states of demonstrations, beside the demonstrated one
+    states: int = 4  # of a demonstration, source=demonstrations
+    candidates: int = 8  # chunks at each of them, the demonstrated one included
+    horizon: int = 8  # actions of a chunk
+    clip: int = 0  # actions of a try that are learned from; 0: its first chunk, -1: all
+    shuffle: bool = False  # control: which of the two was better is decided by a coin
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "certain"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a share from 0 to 1")
+        if self.states < 1 or self.candidates < 2:
+            raise ValueError(
+                f"states={self.states}, candidates={self.candidates}: expected 1 or more, 2 or more"
+            )
+        if self.pairs < 1 or self.horizon < 1 or self.clip < -1:
+            raise ValueError(
+                f"pairs={self.pairs}, horizon={self.horizon}, clip={self.clip}: expected 1 or "
+                "more, 1 or more, and -1 or more"
+            )
+        if not (self.apart >= 0 and self.tie >= 0):
+            raise ValueError(f"apart={self.apart}, tie={self.tie}: expected 0 or more")
+        bad = {n: w for n, w in self.weights.items() if not (np.isfinite(w) and w >= 0)}
+        if bad or not any(self.weights.values()):
+            raise ValueError(f"weights: expected some above 0 and none below, got {self.weights}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that could be done at the state of its group, and what rewards say of it."""
+
+    clip: Clip
+    gains: dict[str, float]  # by term, higher is better
+    success: bool | None  # of what was done; None: it was never executed
+    chunk: np.ndarray = field(compare=False, repr=False)  # f32[H, A], in ranges of the actions
+
+    @property
+    def name(self) -> tuple:
+        return self.clip.episode, self.clip.start, self.clip.stop, self.clip.chunk or ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    better: Candidate
+    worse: Candidate
+    margin: float
+    uncertainty: float
+    group: str
+
+
+def build(
+    groups: dict[str, list[Candidate]], config: PreferConfig, seed: int
+) -> tuple[list[Preference], dict]:
+    """Preferences and their data card. Deterministic given `seed`.
+
+    Every term is divided by its spread within groups, so that weights compare like with like. In
+    each group the best is compared with the worst, the second best with the second worst, ...
+    Near-duplicates are dropped, then the least certain, then the smallest margins.
+    """
+    groups = {name: tries for name, tries in groups.items() if len(tries) > 1}
+    if not groups:
+        raise ValueError("no two tries started from the same state; collect with by=branch")
+    spreads = _spreads(groups, config)
+    # a term that is the same for all tries has nothing to say, and dividing by its rounding would
+    # make it say something
+    weights = {n: config.weights[n] / spread for n, spread in spreads.items() if spread > SAME}
+    found = [
+        c for name, tries in sorted(groups.items()) for c in _pair(name, tries, weights, config)
+    ]
+    apart = [c for c in found if _distance(c) >= config.apart]
+    ties = [c for c in apart if c.margin <= config.tie] if config.tie else []
+    decided = [c for c in apart if c.margin > max(config.tie, 1e-9)]
+    if not decided:
+        raise ValueError(
+            "nothing to prefer: "
+            + (
+                f"all {len(found)} comparisons are of chunks less than apart={config.apart} apart"
+                if found and not apart
+                else "all tries from the same state are equally good"
+            )
+        )
+    sure = sorted(decided, key=lambda c: (c.uncertainty / c.margin, c.group, c.better.name))
+    sure = sure[: max(1, round(config.certain * len(sure)))]
+    ranked = sorted(sure, key=lambda c: (-c.margin, c.group, c.better.name))
+    kept = ranked[: max(1, round(config.keep * len(ranked)))]
+    rng = np.random.default_rng(seed)
+    chosen = [_preference(c, weights, config.shuffle and rng.random() < 0.5) for c in kept]
+    chosen += [_preference(c, weights, False, tie=True) for c in ties]
+    outcomes = {c.clip: c.success for tries in groups.values() for c in tries}
+    card = {
+        "groups": len(groups),
+        "tries": sum(map(len, groups.values())),
+        "comparisons": len(found),
+        "duplicates": len(found) - len(apart),
+        "undecided": len(apart) - len(decided) - len(ties),
+        "uncertain": len(decided) - len(sure),
+        "small": len(sure) - len(kept),
+        **summary(chosen, outcomes),
+        "term_spread": spreads,
+        "config": asdict(config),
+        "seed": seed,
+    }
+    return chosen, card
+
+
+def _spreads(groups: dict[str, list[Candidate]], config: PreferConfig) -> dict[str, float]:
+    """Standard deviation of each term within groups."""
+    spreads = {}
+    for name in (name for name, weight in config.weights.items() if weight > 0):
+        try:
+            centred = [
+                c.gains[name] - np.mean([d.gains[name] for d in tries])
+                for tries in groups.values()
+                for c in tries
+            ]
+        except KeyError:
+            have = sorted(next(iter(groups.values()))[0].gains)
+            raise ValueError(f"no scores for term {name!r}; there are: {', '.join(have)}") from None
+        if not np.isfinite(centred).all():
+            raise ValueError(f"the term {name!r} is not finite for every try; score them again")
+        spreads[name] = float(np.std(centred))
+    return spreads
+
+
+def _pair(
+    group: str, tries: list[Candidate], weights: dict[str, float], config: PreferConfig
+) -> list[Comparison]:
+    total = {c.name: sum(w * c.gains[n] for n, w in weights.items()) for c in tries}
+    ranked = sorted(tries, key=lambda c: (-total[c.name], c.name))
+    found = []
+    for better, worse in list(zip(ranked, ranked[::-1]))[: min(config.pairs, len(tries) // 2)]:
+        margin = total[better.name] - total[worse.name]
+        parts = [w * (better.gains[n] - worse.gains[n]) for n, w in weights.items()]
+        found.append(Comparison(better, worse, float(margin), spread_of(parts), group))
+    return found
+
+
+def spread_of(parts: list[float]) -> float:
+    """How much terms disagree on a margin that is their sum: the standard deviation of a sum of as
+    many draws from them; 0 for a single term."""
+    return float(np.std(parts) * len(parts) ** 0.5) if len(parts) > 1 else 0.0
+
+
+def _distance(comparison: Comparison) -> float:
+    first, second = comparison.better.chunk, comparison.worse.chunk
+    steps = min(len(first), len(second))
+    return float(np.sqrt(np.square(first[:steps] - second[:steps]).mean()))
+
+
+def _preference(
+    c: Comparison, weights: dict[str, float], flipped: bool, tie: bool = False
+) -> Preference:
+    better, worse = (c.worse, c.better) if flipped else (c.better, c.worse)
+    terms = {n: better.gains[n] - worse.gains[n] for n in weights}
+    margin = 0.0 if tie else c.margin
+    return Preference(better.clip, worse.clip, margin, terms, c.group, tie, c.uncertainty)
+
+
+def summary(pairs: list[Preference], outcomes: dict[Clip, bool | None]) -> dict:
+    """What a data card says of any preferences, however they were made."""
+    decided = [p for p in pairs if not p.tie]
+    known = [(outcomes.get(p.chosen), outcomes.get(p.rejected)) for p in decided]
+    differ = [a for a, b in known if None not in (a, b) and a != b]
+    names = sorted({name for p in decided for name in p.terms})
+    return {
+        "preferences": len(pairs),
+        "ties": len(pairs) - len(decided),
+        "margin_quantiles": np.quantile(
+            [p.margin for p in decided], [0, 0.25, 0.5, 0.75, 1]
+        ).tolist(),
+        "decided_by_success": len(differ),
+        "chosen_succeeded": sum(differ),
+        "term_agrees": {
+            n: float(np.mean([p.terms[n] > 0 for p in decided if n in p.terms])) for n in names
+        },
+    }

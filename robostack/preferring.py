@@ -1,0 +1,128 @@
+"""The stages about preferences: making them, and learning from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robostack.config import to_dict
+from robostack.data.store import Store, open_store, read_episodes, require_episodes
+from robostack.learn import dpo
+from robostack.learn.run import Existing, Run, finished
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.vla import VLA
+from robostack.prefer import candidates, saved
+from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
+from robostack.protocols import ChunkReward, Reward
+from robostack.stages import policy_folder, require_policy
+
+RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
+
+
+def prefer(
+    config: PreferConfig,
+    rewards: dict[str, Reward],
+    data: Path,
+    out: Path,
+    seed: int = 0,
+    policy: Path | None = None,
+) -> dict:
+    """Preference set `out`; returns its card.
+
+    Of tries in groups and their side-cars, or with source=demonstrations of a policy's chunks at
+    demonstrated states.
+    """
+    store = open_store(data)
+    store.require_episodes()
+    if (config.source == "demonstrations") != (policy is not None):
+        raise ValueError(
+            f"source={config.source} {'needs' if policy is None else 'takes no'} --policy"
+        )
+    after, before = _terms(config, rewards)
+    rankers = {name: rewards[name] for name in before}
+    if config.source == "tries":
+        scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in after}
+        groups = candidates.of_tries(dict(store.episodes()), scores, rankers, config)
+    else:
+        groups = _of_demonstrations(config, store, policy, rankers, seed)
+    pairs, card = build(groups, config, seed)
+    card["rewards"] = {name: rewards[name].fingerprint() for name in sorted({*after, *before})}
+    card["policy"] = str(policy) if policy else ""
+    where = str(store.path.resolve())
+    saved.save(out, saved.PreferenceSet(pairs, card, where, saved.digests(pairs, store)))
+    return card
+
+
+def _terms(config: PreferConfig, rewards: dict[str, Reward]) -> tuple[list[str], list[str]]:
+    """Names of the rewards that judge what came of a try, and of those that judge chunks before.
+    Raises ValueError for a term that nothing given can tell."""
+    of_itself = {"tries": OUTCOME, "demonstrations": candidates.DEMONSTRATED}[config.source]
+    terms = [name for name, weight in config.weights.items() if name != of_itself and weight > 0]
+    before = sorted({name.removesuffix(RANK) for name in terms if name.endswith(RANK)})
+    after = sorted(name for name in terms if not name.endswith(RANK))
+    able = sorted(n for n, judge in rewards.items() if isinstance(judge, ChunkReward))
+    offered = [of_itself, *(n + RANK for n in able)]
+    if config.source == "tries":
+        offered += sorted(rewards)
+    missing = sorted({*after, *(n + RANK for n in before)} - set(offered))
+    if missing:
+        raise ValueError(
+            f"weights name {', '.join(missing)}; for source={config.source} the rewards given "
+            f"offer: {', '.join(offered)}"
+        )
+    return after, before
+
+
+def _of_demonstrations(
+    config: PreferConfig, store: Store, policy: Path, rankers: dict[str, ChunkReward], seed: int
+) -> dict[str, list[Candidate]]:
+    vla = VLA.load(policy_folder(policy))
+    vla.spec.require_same(store.spec, f"the policy {policy}", f"the store {store.path}")
+    if vla.config.horizon < config.horizon:
+        raise ValueError(
+            f"horizon={config.horizon}: the policy's chunks have {vla.config.horizon} actions"
+        )
+    runner = ChunkRunner(vla, execute=1)
+    runner.reset(seed)
+    return candidates.of_demonstrations(
+        store.episodes(),
+        runner.propose,
+        rankers,
+        config,
+        config.states,
+        config.candidates,
+        seed,
+    )
+
+
+def train_dpo(
+    config: dpo.DPOConfig,
+    policy: Path,
+    pairs: Path,
+    data: Path | None,
+    demonstrations: list[Path],
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+    label: str = "train dpo",
+) -> dict:
+    """`data` is where the pairs' episodes are, if no longer where they were."""
+    chosen = saved.load(pairs)
+    settings = to_dict(config) | {
+        "policy": str(policy),
+        "preferences": chosen.card["preferences"],
+        "pairs": str(pairs),
+    }
+    require_policy(policy)
+    require_episodes(demonstrations)
+    run = Run(out, "train dpo", settings, seed, existing)
+    if run.done:
+        return run.done
+    try:
+        start = VLA.load(policy_folder(policy))
+        tries = chosen.episodes(data)
+        demos = read_episodes(demonstrations)
+        dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label)
+    except ValueError:  # pairs that cannot be learned from
+        run.abandon()
+        raise
+    return finished(out)

@@ -1,0 +1,115 @@
+"""What is compared: tries that began at one state, and chunks proposed at a demonstrated one."""
+
+import numpy as np
+import pytest
+from fakes import SPEC, make_episode
+
+from robostack.prefer import candidates
+from robostack.prefer.compare import OUTCOME, PreferConfig, build
+from robostack.types import Clip
+
+CONFIG = PreferConfig(weights={"progress": 1.0}, horizon=4)
+EPISODES = {f"{i:06d}": make_episode(i, steps=2 + i) for i in range(4)}
+SCORES = {"progress": {i: np.linspace(0, 1, 3) for i in [*EPISODES, "000004"]}}
+
+
+@pytest.mark.parametrize("success", [True, False, None])
+def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(success):
+    potentials = {"progress": np.array([0.25, 0.1, 1.0], np.float32)}
+    found = candidates.gains(make_episode(0, 2, success=success), potentials)
+    assert found == {"progress": 0.75, OUTCOME: float(success is True)}
+
+
+def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
+    episodes = EPISODES | {"000004": make_episode(4, group="")}
+    found = candidates.of_tries(episodes, SCORES, {}, CONFIG)
+    assert {name: [c.clip.episode for c in tries] for name, tries in found.items()} == {
+        "seed 0 step 0": ["000000", "000001"],
+        "seed 1 step 0": ["000002", "000003"],
+    }
+    second = found["seed 0 step 0"][1]
+    assert second.gains == {"progress": 1.0, OUTCOME: 1.0} and second.success is True
+
+
+@pytest.mark.parametrize(("clip", "stops"), [(0, [2, 3, 4, 4]), (-1, [2, 3, 4, 5]), (1, [1] * 4)])
+def test_the_first_chunk_or_all_or_some_of_a_try_is_learned_from(clip, stops):
+    config = PreferConfig(weights={"progress": 1.0}, horizon=4, clip=clip)
+    found = candidates.of_tries(EPISODES, SCORES, {}, config)
+    assert [c.clip for tries in found.values() for c in tries] == [
+        Clip(name, 0, stop) for name, stop in zip(EPISODES, stops)
+    ]
+
+
+def test_a_chunk_reward_ranks_the_first_actions_of_the_tries_together():
+    class Third:
+        name = "third"
+
+        def rank(self, observation, chunks):
+            assert chunks.shape == (2, 3, 3)  # both tries, three actions, of three dimensions
+            return chunks[:, 2, 0]
+
+    config = PreferConfig(weights={"third.rank": 1.0}, horizon=3)
+    found = candidates.of_tries(EPISODES, {}, {"third": Third()}, config)
+    for tries in found.values():
+        for candidate in tries:
+            actions = EPISODES[candidate.clip.episode].actions
+            # a try of two actions stays at its last one
+            assert candidate.gains["third.rank"] == actions[min(2, len(actions) - 1), 0]
+
+
+def near_the_demonstrated(observation, count):
+    """Chunks ever farther from what was demonstrated at this state, which they know by its x."""
+    for episode in EPISODES.values():
+        match = np.flatnonzero((episode.states == observation.state).all(1))
+        if len(match):
+            own = candidates.windows(episode.actions, 4)[match[0]]
+            return np.stack([own + 0.1 * (k + 1) for k in range(count)])
+    raise AssertionError("a state that was not demonstrated")
+
+
+def test_at_demonstrated_states_the_demonstrated_chunk_wins_by_its_own_term():
+    config = PreferConfig(weights={"demonstrated": 1.0}, horizon=4, pairs=1, keep=1.0)
+    found = candidates.of_demonstrations(
+        EPISODES.items(), near_the_demonstrated, {}, config, states=2, candidates=4, seed=0
+    )
+    assert len(found) == 8 and all(len(tries) == 4 for tries in found.values())
+    pairs, card = build(found, config, seed=0)
+    assert card["decided_by_success"] == 0  # nothing was executed
+    for pair in pairs:
+        assert pair.chosen.chunk is None and pair.rejected.chunk is not None
+        assert (pair.chosen.episode, pair.chosen.start) == (
+            pair.rejected.episode,
+            pair.rejected.start,
+        )
+        # the farthest of the three, 0.3 of actions that range from -1 to 1
+        assert pair.terms["demonstrated"] == pytest.approx(0.15, abs=1e-6)
+
+
+def test_the_states_are_drawn_by_the_seed_alone():
+    def states(seed):
+        return list(
+            candidates.of_demonstrations(
+                EPISODES.items(), near_the_demonstrated, {}, CONFIG, 2, 3, seed
+            )
+        )
+
+    assert states(0) == states(0) != states(1)
+
+
+def test_a_term_may_be_a_chunk_rewards_opinion_of_proposals():
+    class Large:
+        def rank(self, observation, chunks):
+            return chunks.mean((1, 2))
+
+    config = PreferConfig(weights={"large.rank": 1.0}, horizon=4, pairs=1, keep=1.0)
+    found = candidates.of_demonstrations(
+        EPISODES.items(), near_the_demonstrated, {"large": Large()}, config, 1, 4, 0
+    )
+    for pair in build(found, config, seed=0)[0]:
+        assert pair.chosen.chunk is not None and pair.rejected.chunk is None
+
+
+def test_actions_are_measured_in_what_they_may_range_over():
+    low, high = np.full((2, 3), SPEC.action_low), np.full((2, 3), SPEC.action_high)
+    assert (candidates.in_ranges(low, SPEC) == 0).all()
+    assert (candidates.in_ranges(high, SPEC) == 1).all()
