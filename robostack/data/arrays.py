@@ -73,7 +73,7 @@ def _shard(data: bytes, shape: list[int], dtype: np.dtype) -> np.ndarray:
 
 def _decoded(data: bytes, dtype: np.dtype) -> np.ndarray:
     try:
-        return np.frombuffer(blosc.decompress(_checked(data)), dtype)
+        return np.frombuffer(bytearray(blosc.decompress(_checked(data))), dtype)  # writable
     except RuntimeError as error:
         raise Damaged(str(error)) from None
 

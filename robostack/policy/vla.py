@@ -111,11 +111,9 @@ class VLA(nn.Module):
         """Let torch.compile fuse the expert's step: slow at first, then a quarter to a third
         faster on a CPU (tests/bench/policy_latency.py). It pays where one policy acts for long.
 
-        A second length of instruction is compiled once more, for all lengths; no third one is. On
-        a GPU, where launching kernels takes longer than running them, a step is one CUDA graph.
+        A second length of instruction is compiled once more, for all lengths; no third one is.
         """
-        graphs = self.normalize_action.low.device.type == "cuda"
-        self.expert.compile(mode="reduce-overhead" if graphs else "default")
+        self.expert.compile()
 
     def encode(self, batch: Batch) -> Prefix:
         """The part of the work that depends on what is seen, not on actions, noise or time."""

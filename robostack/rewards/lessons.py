@@ -16,6 +16,9 @@ BLURRED = 2  # observations before the end of a success of which nobody knows if
 LATE = 8  # observations before an end that one frame is drawn from: where done begins is fine work
 CEILING = 0.85, 0.5  # of a failure's progress: until half of its time, and at its end
 HELD_OUT, LEAST_HELD_OUT = 7, 4  # every seventh; at least so many of both outcomes
+MIDWAY = (
+    0.4  # share of starts that are no start: what is played may begin anywhere, even at its end
+)
 OWN = 0.25  # share of anchors that are the episode's own: else they say what, not which pixels
 OFTEN = 3  # successes of one instruction that are labelled by themselves
 ALIKE = 8  # successes with a like instruction that serve as one another's anchors
@@ -103,8 +106,10 @@ class Lessons:
         late = fit[fit >= len(value) - LATE]
         if len(late):
             pick[-1] = late[random.integers(len(late))]
-        start, goal = self._start(episode, random), self._goal(episode, asked, random)
+        (start, first), goal = self._start(episode, random), self._goal(episode, asked, random)
         rows = [start, goal, *(own.start + pick)]
+        if kind == WRONG:
+            first = 0.0
         progress = {RIGHT: value[pick], WRONG: 0 * pick, FAILED: np.full(len(pick), np.nan)}[kind]
         done = self.done[rows]
         if kind == WRONG:
@@ -113,12 +118,20 @@ class Lessons:
         if kind == FAILED:
             share = pick / (len(value) - 1)
             most[2:] = np.interp(share, [0.5, 1], CEILING)
-        return rows, asked, [0.0, 1.0, *progress], most, done
+        return rows, asked, [first, 1.0, *progress], most, done
 
-    def _start(self, episode: int, random: np.random.Generator) -> int:
+    def _start(self, episode: int, random: np.random.Generator) -> tuple[int, float]:
+        """A row that hops are counted from, and its progress."""
         if not self.data.whole[episode] or random.random() > OWN:
             episode = self._like(self.data.tracks[episode].task, random)
-        return int(self.data.first[episode])
+        if random.random() > MIDWAY:
+            return int(self.data.first[episode]), 0.0
+        rows = np.arange(len(self.progress))[self.data.rows(episode)]
+        known = rows[np.isfinite(self.progress[rows])]
+        if not len(known):
+            return int(self.data.first[episode]), 0.0
+        row = int(known[random.integers(len(known))])
+        return row, float(self.progress[row])
 
     def _goal(self, episode: int, asked: str, random: np.random.Generator) -> int:
         data = self.data

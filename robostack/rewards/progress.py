@@ -28,6 +28,7 @@ from robostack.types import Episode, RobotSpec
 BINS = 51  # of a hop, from -1 to 1
 DONE = 0.95  # from here on a task counts as complete (Robo-Dopamine)
 SHARP = 3.0  # how fast a claim of success fades below even odds
+HALFWAY = 0.5  # nobody is done who does not look half-way there
 SURE = 0.9  # as far as the potential comes without the success head's word
 
 
@@ -179,7 +180,7 @@ class ProgressEstimator(LearnedReward):
         found = [self._estimates(vectors, goal) for goal in self._goals(episode.task)]
         forward, backward, steps, done = (torch.stack(x).mean(0).cpu().numpy() for x in zip(*found))
         fused, trust, incremental = fuse(forward, backward, steps, self.config.stride)
-        claim = claimed(done)
+        claim = claimed(done) * np.clip(fused / HALFWAY, 0, 1) ** 2
         potential = claim + (1 - claim) * np.minimum(fused, SURE)
         terms = {"incremental": incremental, "forward": forward, "backward": backward, "done": done}
         terms = {name: np.clip(x, 0, 1).astype(np.float32) for name, x in terms.items()}

@@ -28,6 +28,7 @@ def test_every_field_of_an_episode_is_what_zarr_reads(folder):
     for field in fields:
         found, wanted = read_array(folder / field), group[field][...]
         assert found.dtype == wanted.dtype and np.array_equal(found, wanted)
+        assert found.flags.writeable
 
 
 def test_what_zarr_wrote_otherwise_is_left_to_zarr(tmp_path):
