@@ -8,12 +8,13 @@ from robostack.config import to_dict
 from robostack.data.store import Store, open_store, read_episodes, require_episodes
 from robostack.learn import dpo
 from robostack.learn.run import Existing, Run, finished
+from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.prefer import candidates, saved
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
-from robostack.stages import policy_folder, require_policy
+from robostack.stages import require_policy
 
 RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 

@@ -22,7 +22,7 @@ from robostack.evaluate import Evaluation, mcnemar, stops
 from robostack.footage import CALIBRATION
 from robostack.learn import bc, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
-from robostack.policy.checkpoint import CheckpointError
+from robostack.policy.checkpoint import CheckpointError, policy_folder
 from robostack.policy.vla import VLA
 from robostack.protocols import Reward, Scores
 from robostack.rewards.combine import combine, explained
@@ -95,12 +95,6 @@ class TrainRLCommand(Simulated, TrainRLConfig):
 def require_policy(path: str | Path) -> None:
     """Raise CheckpointError where there is no policy, before a run folder is made."""
     VLA.load(policy_folder(path))
-
-
-def policy_folder(path: str | Path) -> Path:
-    """A policy folder, or the one inside a run folder."""
-    path = Path(path)
-    return path / "policy" if (path / "policy").is_dir() else path
 
 
 def gather(

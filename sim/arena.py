@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from robostack.learn.run import progress
+from robostack.policy.checkpoint import CARD, policy_folder
 from robostack.policy.chunking import ChunkRunner
+from robostack.policy.implicit import ImplicitReward
 from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
-from robostack.protocols import Policy, Stops, Watcher
+from robostack.protocols import ChunkReward, Policy, Stops, Watcher
 from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
@@ -27,6 +29,7 @@ from robostack.types import Episode, Observation, RobotSpec
 
 if TYPE_CHECKING:
     from robostack.policy.client import RemotePolicy
+    from robostack.rewards.saved import SavedReward
 
 EXPERT, RANDOM = "expert", "random"  # policies that are no folders
 REMOTE = ("ws://", "wss://")  # how the address of a served one begins
@@ -43,6 +46,10 @@ class RunnerConfig:
     delay: int = 0  # control steps that a chunk takes to compute, while the old one goes on; the
     # perturbation of that name delays every single action instead
     rtc: Realtime = "none"  # how a chunk takes the delay into account, see policy/rtc.py
+    best_of: int = 1  # chunks that are sampled, of which the judge's favourite is executed
+    judge: str = ""  # folder of a reward that ranks chunks, or of a policy: what that learned more
+    # than `reference`
+    reference: str = ""  # folder of a policy, of a judge that is one; the acting one if not named
     stop: str = ""  # folder of a reward that says when a try is done, in the place of the
     # simulator, which then lets it run on to the time limit
 
@@ -52,6 +59,13 @@ class RunnerConfig:
                 "runner: expected execute and steps of 1 or more and a level of 0 or more, got "
                 f"{self.execute}, {self.steps} and {self.level}"
             )
+        if self.best_of < 1 or (self.best_of > 1) != bool(self.judge):
+            raise ValueError(
+                f"runner: best_of={self.best_of} with judge={self.judge!r}: expected 1 without a "
+                "judge, or more with one"
+            )
+        if self.reference and not self.judge:
+            raise ValueError("runner: a reference is for a judge that is a policy; name that, too")
         if self.delay < 0 or (self.rtc != "none" and self.delay == 0):
             raise ValueError(
                 f"runner: delay={self.delay} with rtc={self.rtc}: expected a delay of 0 or more, "
@@ -124,7 +138,7 @@ class Worker:
     opened: SimEnv | None = field(default=None, repr=False)
     loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
     served: dict[str, RemotePolicy] = field(default_factory=dict, repr=False)
-    judges: dict[str, Stops] = field(default_factory=dict, repr=False)  # by RunnerConfig.stop
+    judges: dict[str, SavedReward] = field(default_factory=dict, repr=False)  # by folder
 
     def env(self, config: EnvConfig, runner: RunnerConfig | None = None) -> SimEnv:
         """Where a runner has a judge to stop it, success alone ends nothing."""
@@ -138,30 +152,60 @@ class Worker:
         """A new one for a try, of the runner's judge if it has one."""
         if not runner.stop:
             return None
-        if runner.stop not in self.judges:
-            from robostack.rewards.load import load_reward  # only where it is asked for
-
-            judge = load_reward(runner.stop)
-            if not isinstance(judge, Stops):
-                raise ValueError(
-                    f"runner.stop={runner.stop}: a reward of kind {judge.name} cannot stop a try; "
-                    "expected one with `watch`, such as success"
-                )
-            self.judges[runner.stop] = judge
-        judge = self.judges[runner.stop]
-        judge.spec.require_same(env.spec, f"the reward {runner.stop}", "the environment")
+        judge = self._reward(runner.stop, env)
+        if not isinstance(judge, Stops):
+            raise ValueError(
+                f"runner.stop={runner.stop}: a reward of kind {judge.name} cannot stop a try; "
+                "expected one with `watch`, such as success"
+            )
         return judge.watch()
 
     def policy(self, folder: str, runner: RunnerConfig, env: SimEnv) -> Policy:
         if folder.startswith(REMOTE):
             return self._served(folder, runner, env)
-        if folder not in self.loaded:
-            self.loaded[folder] = VLA.load(folder)
-        vla = self.loaded[folder]
+        vla = self._load(folder)
         vla.spec.require_same(env.spec, f"the policy {folder}", "the environment", MAY_DIFFER)
         return ChunkRunner(
-            vla, runner.execute, runner.steps, runner.level, runner.rtc, runner.delay
+            vla,
+            runner.execute,
+            runner.steps,
+            runner.level,
+            runner.rtc,
+            runner.delay,
+            candidates=runner.best_of,
+            score=self._judge(vla, runner, env).rank if runner.judge else None,
         )
+
+    def _judge(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> ChunkReward:
+        better = policy_folder(runner.judge)
+        if (better / CARD).is_file():
+            reference = vla
+            if runner.reference:
+                reference = self._load(str(policy_folder(runner.reference)))
+            return ImplicitReward(self._load(str(better)), reference)
+        if runner.reference:
+            raise ValueError(f"runner.reference: {runner.judge} is no policy, and takes none")
+        judge = self._reward(runner.judge, env)
+        if not isinstance(judge, ChunkReward):
+            raise ValueError(
+                f"runner.judge={runner.judge}: a reward of kind {judge.name} cannot rank chunks; "
+                "expected a policy, or a reward that does, such as world_model"
+            )
+        return judge
+
+    def _load(self, folder: str) -> VLA:
+        if folder not in self.loaded:
+            self.loaded[folder] = VLA.load(folder)
+        return self.loaded[folder]
+
+    def _reward(self, folder: str, env: SimEnv) -> SavedReward:
+        from robostack.rewards.load import load_reward  # only where it is asked for
+
+        if folder not in self.judges:
+            self.judges[folder] = load_reward(folder)
+        judge = self.judges[folder]
+        judge.spec.require_same(env.spec, f"the reward {folder}", "the environment")
+        return judge
 
     def _served(self, url: str, runner: RunnerConfig, env: SimEnv) -> Policy:
         from robostack.policy.client import RemotePolicy  # it needs the extra `serve`
@@ -170,10 +214,10 @@ class Worker:
             self.served[url] = RemotePolicy(url)
         remote = self.served[url]
         remote.spec.require_same(env.spec, f"the policy {url}", "the environment", MAY_DIFFER)
-        if runner.delay or runner.rtc != "none":
+        if runner.delay or runner.rtc != "none" or runner.judge:
             raise ValueError(
-                f"{url}: runner.delay and runner.rtc are for policies in a folder; a served one "
-                "takes the time that it takes"
+                f"{url}: runner.delay, runner.rtc and runner.judge are for policies in a folder; a "
+                "served one takes the time that it takes, and its own choice"
             )
         if (remote.steps, remote.level) != (runner.steps, runner.level):
             raise ValueError(

@@ -37,6 +37,12 @@ class CheckpointError(RuntimeError):
     """A policy folder that is missing, incomplete or of another shape."""
 
 
+def policy_folder(path: str | Path) -> Path:
+    """A policy folder, or the one inside a run folder."""
+    path = Path(path)
+    return path / "policy" if (path / "policy").is_dir() else path
+
+
 def begin(folder: Path) -> None:
     """From here until `finish` the folder is no policy."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ class PreferConfig:
     states: int = 4  # of a demonstration, source=demonstrations
     candidates: int = 8  # chunks at each of them, the demonstrated one included
     horizon: int = 8  # actions of a chunk
-    clip: int = 0  # actions of a try that are learned from; 0: its first chunk, -1: all
+    clip: int = -1  # actions of a try that are learned from; -1: all, 0: its first chunk
     shuffle: bool = False  # control: which of the two was better is decided by a coin
 
     def __post_init__(self) -> None:

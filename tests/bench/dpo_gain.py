@@ -1,0 +1,252 @@
+"""What preferences add to a cloned policy, with the controls that say what did it.
+
+    python tests/bench/dpo_gain.py --quick                      # one seed of Lift, some minutes
+    python tests/bench/dpo_gain.py --out runs/dpo-gain          # the main arms on all tasks
+    python tests/bench/dpo_gain.py --out runs/dpo-gain --task Lift --arms sources
+
+Every arm of every seed is a folder; what is there is gone on from and re-used. All arms of a seed
+share demonstrations, cloned policy, tries and rewards, and all are evaluated on the same starts,
+which nothing was trained on. The last line is a JSON object; with more than one task or arm it has
+them all under "arms".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from robostack import preferring, score, stages
+from robostack.evaluate import paired_bootstrap, wilson
+from robostack.learn.bc import BCConfig
+from robostack.learn.dpo import DPOConfig
+from robostack.learn.reward import RewardConfig
+from robostack.learn.run import write_json
+from robostack.policy.vla import VLAConfig
+from robostack.prefer.compare import PreferConfig
+from robostack.rewards.load import LEARNED
+from robostack.sim.arena import Arena, BranchConfig, RunnerConfig
+from robostack.sim.env import EnvConfig
+from robostack.stages import CollectConfig, EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a task is cloned to between 30 and 70 %, and where its tries begin."""
+
+    demos: int
+    cloning: int  # steps
+    branch: BranchConfig
+    starts: int = 40  # rollouts along which tries begin
+    seeds: int = 2
+
+
+TASKS = {
+    "Lift": Setting(8, 1200, BranchConfig(tries=5, points=5, every=8, span=32), seeds=3),
+    "PickPlaceCan": Setting(16, 2000, BranchConfig(tries=5, points=6, every=20, span=60)),
+    "tabletop/pick": Setting(200, 3000, BranchConfig(tries=5, points=5, every=10, span=40)),
+}
+DPO = DPOConfig(steps=600, lr=2e-4)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to go on from the cloned policy."""
+
+    prefer: dict | None = None  # what differs of the preferences; None: there are none
+    learn: dict | None = None  # what differs of learning from them; None: nothing is learned
+    best_of: int = 1  # chunks at inference
+    judge: str = ""  # of these: an arm (implicit reward against the cloned policy), or a reward
+    acts: str = ""  # the arm whose policy acts, where nothing is learned
+
+
+MAIN = {
+    "dpo": Arm({}, {}),
+    "dpo best of 8": Arm(best_of=8, judge="world_model", acts="dpo"),
+    "cloned best of 8": Arm(best_of=8, judge="dpo", acts="bc"),
+}
+CONTROLS = {
+    "more cloning": Arm(),
+    "shuffled": Arm({"shuffle": True}, {}),
+    "winners": Arm({}, {"objective": "rwr"}),
+}
+SOURCES = {
+    f"by {name}": Arm({"weights": {name: 1.0}}, {})
+    for name in ("outcome", "keypoints", "progress", "world_model", "success")
+} | {
+    "by deviation": Arm({"weights": {"deviation.rank": 1.0}}, {}),
+    "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
+}
+PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.06, 0.12, 0.25, 1.0)}
+METHOD = {
+    "first chunk only": Arm({"clip": 0}, {}),
+    "no safeguard": Arm({}, {"safeguard": 0.0}),
+    "no anchor": Arm({}, {"anchor": 0.0}),
+}
+SETS = {
+    "main": MAIN,
+    "controls": CONTROLS,
+    "sources": SOURCES,
+    "pairs": PAIRS,
+    "method": METHOD,
+}
+ARMS = {name: arm for arms in SETS.values() for name, arm in arms.items()}
+
+
+class Cell:
+    """One seed of one task: everything that its arms share, and each of them."""
+
+    def __init__(self, arena: Arena, task: str, seed: int, episodes: int, out: Path):
+        self.arena, self.setting, self.seed = arena, TASKS[task], seed
+        self.evaluation = EvaluateConfig(episodes=episodes)
+        self.out = out / task.replace("/", "-") / f"seed-{seed}"
+        self._rewards: dict | None = None
+
+    def clone(self) -> None:
+        demos = CollectConfig(seeds=self.setting.demos, first_seed=1_000 * self.seed)
+        stages.collect(self.arena, demos, self.out / "demos", existing="reuse")
+        cloning = BCConfig(steps=self.setting.cloning)
+        stages.train_bc(cloning, [self.out / "demos"], self.out / "bc", self.seed, existing="reuse")
+
+    def evaluate(self, name: str) -> list[int]:
+        """Outcomes on the shared starts."""
+        arm, config = ARMS.get(name, Arm()), self.evaluation
+        if arm.judge:
+            own = self.out / arm.judge
+            judge = own if own.is_dir() else self.out / "rewards" / arm.judge
+            runner = {"best_of": arm.best_of, "judge": str(judge.resolve())}
+            if judge == own:
+                runner["reference"] = str((self.out / "bc").resolve())
+            config = replace(config, runner=RunnerConfig(**runner))
+        summary = stages.evaluate(
+            self.arena,
+            config,
+            self.out / (arm.acts or name),
+            self.out / f"{name}-eval",
+            existing="reuse",
+            label=f"{self.out.parent.name} {self.seed} {name}",
+        )
+        return summary["outcomes"]
+
+    def learn(self, name: str) -> None:
+        """The policy of an arm, if it has one of its own."""
+        arm, folder, data = ARMS[name], self.out / name, [self.out / "demos"]
+        if arm.acts:
+            for needed in {arm.acts, arm.judge} & set(ARMS):
+                self.learn(needed)
+            return
+        if arm.learn is None:
+            longer = BCConfig(steps=DPO.steps, lr=DPO.lr)
+            stages.train_bc(longer, data, folder, self.seed, self.out / "bc", existing="reuse")
+            return
+        pairs = self.out / f"{name}.jsonl"
+        if not pairs.exists():
+            config = replace(PreferConfig(), **arm.prefer)
+            preferring.prefer(config, self.rewards(), self.out / "tries", pairs, self.seed)
+        preferring.train_dpo(
+            replace(DPO, **arm.learn),
+            self.out / "bc",
+            pairs,
+            None,
+            data,
+            folder,
+            self.seed,
+            existing="reuse",
+            label=f"{self.out.parent.name} {self.seed} {name}",
+        )
+
+    def rewards(self) -> dict:
+        """The tries, judged by rewards that learned from them and from the demonstrations."""
+        if self._rewards is None:
+            demos, tries = self.out / "demos", self.out / "tries"
+            config = CollectConfig(
+                by="branch",
+                seeds=self.setting.starts,
+                first_seed=20_000 + 1_000 * self.seed,
+                branch=self.setting.branch,
+                runner=RunnerConfig(level=0.5),
+            )
+            stages.collect(self.arena, config, tries, self.out / "bc", existing="reuse")
+            for kind in LEARNED:
+                learned = self.out / "rewards" / kind
+                config = RewardConfig(kind=kind, steps=300)
+                stages.train_reward(config, [demos, tries], learned, self.seed, existing="reuse")
+            names = ["keypoints", "deviation", *(str(self.out / "rewards" / k) for k in LEARNED)]
+            self._rewards = score.load_rewards(names, [demos], VLAConfig().horizon)
+            score.score(self._rewards, tries)
+        return self._rewards
+
+
+def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path) -> dict:
+    """{"bc" or arm: outcomes i64[seeds, episodes]}"""
+    found: dict[str, list] = {name: [] for name in ("bc", *arms)}
+    with Arena(EnvConfig(task=task)) as arena:
+        for seed in range(seeds):
+            cell = Cell(arena, task, seed, episodes, out)
+            cell.clone()
+            for name in found:
+                if name != "bc":
+                    cell.learn(name)
+                found[name].append(cell.evaluate(name))
+                told = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
+                print(f"{task}: {told}", file=sys.stderr, flush=True)
+    return {name: np.array(outcomes) for name, outcomes in found.items()}
+
+
+def gain(before: np.ndarray, after: np.ndarray) -> dict:
+    """Paired over seeds and starts."""
+    difference, low, high = paired_bootstrap(before.ravel(), after.ravel())
+    return {
+        "success": round(float(after.mean()), 4),
+        "success_ci95": [round(x, 4) for x in wilson(int(after.sum()), after.size)],
+        "gain": round(difference, 4),
+        "gain_ci95": [round(low, 4), round(high, 4)],
+        "by_seed": after.mean(1).round(4).tolist(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one seed of Lift, main arm, n = 100")
+    parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
+    parser.add_argument("--task", action="append", choices=list(TASKS))
+    parser.add_argument("--arms", action="append", choices=list(SETS))
+    parser.add_argument("--seeds", type=int, help="instead of each task's own number")
+    parser.add_argument("--episodes", type=int, default=200)
+    args = parser.parse_args()
+    tasks = ["Lift"] if args.quick else args.task or list(TASKS)
+    sets = args.arms or ["main", "controls"]
+    arms = ["dpo"] if args.quick else [name for each in sets for name in SETS[each]]
+    episodes = 100 if args.quick else args.episodes
+    with tempfile.TemporaryDirectory() as scratch:
+        out, told = args.out or Path(scratch), {}
+        for task in tasks:
+            seeds = 1 if args.quick else args.seeds or TASKS[task].seeds
+            found = play(task, arms, seeds, episodes, out)
+            sft = found.pop("bc")
+            about = {"task": task, "sft_success": float(sft.mean()), "seeds": seeds}
+            about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}
+            about["arms"] = {name: gain(sft, outcomes) for name, outcomes in found.items()}
+            told[task] = about
+            if args.out:
+                write_json(out / f"{task.replace('/', '-')}.json", about)
+        if len(tasks) == 1:
+            about = told[tasks[0]]
+            first = about["arms"].get("dpo")
+            if first:
+                about |= {"dpo_success": first["success"], "gain": first["gain"]}
+                about["gain_ci95"] = first["gain_ci95"]
+            print(json.dumps(about))
+        else:
+            print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
