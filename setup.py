@@ -30,6 +30,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim"),
     package_dir={"robostack.sim": "sim"},
+    package_data={"robostack": ["*.html"]},
     install_requires=[
         "torch>=2.7",
         "numpy>=1.26,<2",

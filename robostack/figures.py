@@ -100,11 +100,12 @@ def _tile(episode: Episode, camera: str, size: int) -> np.ndarray:
     return framed(episode.images[camera], bool(episode.success), size)
 
 
-def framed(frames: np.ndarray, success: bool, size: int) -> np.ndarray:
-    """Frames u8[T+1, size, size, 3], the last one framed in the colour of the outcome."""
+def framed(frames: np.ndarray, success: bool | None, size: int) -> np.ndarray:
+    """Frames u8[T+1, size, size, 3], the last one framed in the colour of the outcome, if any."""
     frames = [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in frames]
-    colour = (42, 157, 111) if success else (200, 85, 61)
-    cv2.rectangle(frames[-1], (1, 1), (size - 2, size - 2), colour, 4)
+    if success is not None:
+        colour = (42, 157, 111) if success else (200, 85, 61)
+        cv2.rectangle(frames[-1], (1, 1), (size - 2, size - 2), colour, 4)
     return np.stack(frames)
 
 

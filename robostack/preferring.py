@@ -11,7 +11,7 @@ from robostack.learn.run import Existing, Run, finished
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
-from robostack.prefer import candidates, saved
+from robostack.prefer import candidates, people, saved
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
 from robostack.stages import require_policy
@@ -26,31 +26,53 @@ def prefer(
     out: Path,
     seed: int = 0,
     policy: Path | None = None,
+    labels: Path | None = None,
 ) -> dict:
     """Preference set `out`; returns its card.
 
-    Of tries in groups and their side-cars, or with source=demonstrations of a policy's chunks at
-    demonstrated states.
+    Of tries in groups and their side-cars; with source=demonstrations of a policy's chunks at
+    demonstrated states; with source=people of tries and `labels`, what people said of them.
     """
     store = open_store(data)
     store.require_episodes()
-    if (config.source == "demonstrations") != (policy is not None):
-        raise ValueError(
-            f"source={config.source} {'needs' if policy is None else 'takes no'} --policy"
-        )
-    after, before = _terms(config, rewards)
-    rankers = {name: rewards[name] for name in before}
-    if config.source == "tries":
-        scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in after}
-        groups = candidates.of_tries(dict(store.episodes()), scores, rankers, config)
+    for source, given, flag in (
+        ("demonstrations", policy, "--policy"),
+        ("people", labels, "--labels"),
+    ):
+        if (config.source == source) != (given is not None):
+            does = "needs" if given is None else "takes no"
+            raise ValueError(f"source={config.source} {does} {flag}")
+    if config.source == "people":
+        pairs, card = _of_people(config, store, labels)
+        used: list[str] = []
     else:
-        groups = _of_demonstrations(config, store, policy, rankers, seed)
-    pairs, card = build(groups, config, seed)
-    card["rewards"] = {name: rewards[name].fingerprint() for name in sorted({*after, *before})}
-    card["policy"] = str(policy) if policy else ""
+        after, before = _terms(config, rewards)
+        rankers = {name: rewards[name] for name in before}
+        if config.source == "tries":
+            scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in after}
+            groups = candidates.of_tries(dict(store.episodes()), scores, rankers, config)
+        else:
+            groups = _of_demonstrations(config, store, policy, rankers, seed)
+        pairs, card = build(groups, config, seed)
+        used = sorted({*after, *before})
+    card["rewards"] = {name: rewards[name].fingerprint() for name in used}
+    card["made_from"] = str(policy or labels or "")
     where = str(store.path.resolve())
     saved.save(out, saved.PreferenceSet(pairs, card, where, saved.digests(pairs, store)))
     return card
+
+
+def _of_people(config: PreferConfig, store: Store, labels: Path) -> tuple[list, dict]:
+    if not Path(labels).is_file():
+        raise FileNotFoundError(f"{labels} does not exist; make it with `robostack label`")
+    about = {i: store.attributes(i) for i in store.ids()}
+    return people.preferences(
+        people.Ledger(labels).answers,
+        {i: a["group"] for i, a in about.items()},
+        {i: a["steps"] for i, a in about.items()},
+        {i: a["success"] for i, a in about.items()},
+        config,
+    )
 
 
 def _terms(config: PreferConfig, rewards: dict[str, Reward]) -> tuple[list[str], list[str]]:

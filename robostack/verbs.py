@@ -27,6 +27,7 @@ PATHS = {
     ),
     "--against": dict(help="an earlier evaluation to compare with", metavar="DIR"),
     "--preferences": dict(help="preference set (.jsonl)", metavar="FILE"),
+    "--labels": dict(help="answers of people (.jsonl), of `robostack label`", metavar="FILE"),
     "--gate": dict(help="exit 1 below the thresholds in this file (YAML or JSON)", metavar="FILE"),
     "--strict": dict(help="refuse rewards without a passed exam", action="store_true"),
     "--exam": dict(
@@ -170,7 +171,15 @@ def _prefer(config, args) -> dict:
     if args.out.exists() and not args.force:
         raise ValueError(f"{args.out} exists; use --force to replace it")
     rewards = judging.trusted(args)
-    return preferring.prefer(config, rewards, args.data, args.out, args.seed, args.policy)
+    return preferring.prefer(
+        config, rewards, args.data, args.out, args.seed, args.policy, args.labels
+    )
+
+
+def _label(config, args) -> dict:
+    from robostack import labelling
+
+    return labelling.label(config, args.data, args.out)
 
 
 def _report(config, args) -> dict:
@@ -369,8 +378,19 @@ VERBS: dict[str, Verb] = {
         _config("prefer.compare", "PreferConfig"),
         _prefer,
         needs=("--data",),
-        takes=("--reward", "--demos", "--policy", "--exam", "--strict"),
+        takes=("--reward", "--demos", "--policy", "--labels", "--exam", "--strict"),
         out="the preference set (.jsonl)",
+    ),
+    "label": Verb(
+        "ask people which of two tries was better, on a local page",
+        "robostack label --data runs/tries --out runs/labels.jsonl\n"
+        "robostack prefer --data runs/tries --labels runs/labels.jsonl --out runs/ours.jsonl "
+        "source=people",
+        _config("labelling", "LabelConfig"),
+        _label,
+        needs=("--data",),
+        out="the ledger of answers (.jsonl), gone on with where it is there",
+        forces=False,
     ),
     "report": Verb(
         "one HTML file of a demo's results",

@@ -46,7 +46,7 @@ def of_tries(
         ranks = {n: r.rank(tries[0].observation(0), chunks) for n, r in rankers.items()}
         found[group] = [
             Candidate(
-                Clip(i, 0, _stop(len(e), config)),
+                Clip(i, 0, config.end(len(e))),
                 gains(e, {name: table[i] for name, table in scores.items()})
                 | {f"{name}.rank": float(rank[k]) for name, rank in ranks.items()},
                 e.success,
@@ -55,10 +55,6 @@ def of_tries(
             for k, (i, e) in enumerate(zip(ids, tries))
         ]
     return found
-
-
-def _stop(length: int, config: PreferConfig) -> int:
-    return length if config.clip < 0 else min(length, config.clip or config.horizon)
 
 
 def of_demonstrations(

@@ -33,8 +33,8 @@ class PreferConfig:
     apart: float = 0.02  # least root mean square difference of two chunks, in ranges of the actions
     tie: float = 0.0  # comparisons with a margin up to this are kept as ties; 0: none are
     pairs: int = 2  # comparisons a state, at most
-    source: Literal["tries", "demonstrations"] = "tries"  # that began at one state, or chunks of a
-    # policy at states of demonstrations, beside the demonstrated one
+    source: Literal["tries", "demonstrations", "people"] = "tries"  # that began at one state; or
+    # chunks of a policy at demonstrated states, beside what was done there; or tries by answers
     states: int = 4  # of a demonstration, source=demonstrations
     candidates: int = 8  # chunks at each of them, the demonstrated one included
     horizon: int = 8  # actions of a chunk
@@ -59,6 +59,10 @@ class PreferConfig:
         bad = {n: w for n, w in self.weights.items() if not (np.isfinite(w) and w >= 0)}
         if bad or not any(self.weights.values()):
             raise ValueError(f"weights: expected some above 0 and none below, got {self.weights}")
+
+    def end(self, length: int) -> int:
+        """Where the clip of a try of so many actions ends."""
+        return length if self.clip < 0 else min(length, self.clip or self.horizon)
 
 
 @dataclass(frozen=True)
