@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robostack import preference_card
 from robostack.config import to_dict
 from robostack.data.store import Store, open_store, read_episodes, require_episodes
 from robostack.learn import dpo
@@ -28,7 +29,7 @@ def prefer(
     policy: Path | None = None,
     labels: Path | None = None,
 ) -> dict:
-    """Preference set `out`; returns its card.
+    """Preference set `out`, and beside it its card as a page; returns the card.
 
     Of tries in groups and their side-cars; with source=demonstrations of a policy's chunks at
     demonstrated states; with source=people of tries and `labels`, what people said of them.
@@ -57,8 +58,12 @@ def prefer(
         used = sorted({*after, *before})
     card["rewards"] = {name: rewards[name].fingerprint() for name in used}
     card["made_from"] = str(policy or labels or "")
-    where = str(store.path.resolve())
-    saved.save(out, saved.PreferenceSet(pairs, card, where, saved.digests(pairs, store)))
+    used_ids = {clip.episode for p in pairs for clip in (p.chosen, p.rejected)}
+    episodes = {name: store.read(name) for name in sorted(used_ids)}
+    digests = {name: saved.digest(episode) for name, episode in episodes.items()}
+    found = saved.PreferenceSet(pairs, card, str(store.path.resolve()), digests)
+    preference_card.write(Path(out).with_suffix(".html"), found, episodes)
+    saved.save(out, found)
     return card
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from robostack import config, figures, page
+from robostack import config, figures, page, preference_card
 from robostack.data.store import Store
 from robostack.demo import CONTROLS
-from robostack.evaluate import auc, mcnemar, wilson
+from robostack.evaluate import auc, mcnemar
 from robostack.learn.run import finished
 from robostack.prefer.saved import load as load_preferences
 from robostack.types import Episode
@@ -42,7 +42,7 @@ def write(run: Path, out: Path) -> Path:
         _videos(turns[0], out),
         _curves(turns[0]),
         _rewards(turns),
-        _preferences(turns[0]),
+        *preference_card.summary(load_preferences(turns[0] / "preferences.jsonl"), "h2"),
         _commands(turns[0], summary),
     ]
     page.write(out, "robostack report", parts)
@@ -200,24 +200,6 @@ def _keypoints(turn: Path, episode: Episode) -> str:
         env.close()
     strip = figures.keypoint_strip(episode.images[still[0]], pixels)
     return f"<p>What the keypoint reward is given, projected into {still[0]}:</p>{strip}"
-
-
-def _preferences(turn: Path) -> str:
-    chosen = load_preferences(turn / "preferences.jsonl")
-    card = chosen.card
-    won, decided = card["chosen_succeeded"], card["decided_by_success"]
-    agreement = "no pair differs in success"
-    if decided:
-        low, high = wilson(won, decided)
-        agreement = f"the chosen one succeeded in {won} of {decided} [{low:.0%}, {high:.0%}]"
-    rows = [[n, f"{share:.0%}"] for n, share in sorted(card["term_agrees"].items())]
-    return (
-        f"<h2>Preferences</h2><p>{card['preferences']} pairs of {card['comparisons']} comparisons "
-        f"between {card['tries']} tries from {card['groups']} simulator states. Where only one of "
-        f"a pair ended in success, {agreement}.</p>"
-        + page.table(["term", "pairs in which it favours the chosen"], rows)
-        + figures.histogram(np.array([p.margin for p in chosen.pairs]), "margin")
-    )
 
 
 def _commands(turn: Path, summary: dict) -> str:

@@ -27,7 +27,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
     ["prefer"],
     ["learn", "score"],
     ["figures", "page"],
-    ["exam", "footage", "imagination", "labelling"],
+    ["exam", "footage", "imagination", "labelling", "preference_card"],
     ["sim", "real"],
     [
         "stages",

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from robostack.data.store import Store, open_store
+from robostack.data.store import open_store
 from robostack.types import Clip, Episode, Preference
 
 FORMAT = 2
@@ -60,11 +60,6 @@ def digest(episode: Episode) -> str:
     for array in (episode.actions, episode.states):
         found.update(str(array.shape).encode() + array.tobytes())
     return found.hexdigest()[:16]
-
-
-def digests(pairs: list[Preference], store: Store) -> dict[str, str]:
-    used = sorted({clip.episode for p in pairs for clip in (p.chosen, p.rejected)})
-    return {name: digest(store.read(name)) for name in used}
 
 
 def save(path: str | Path, found: PreferenceSet) -> None:

@@ -36,7 +36,12 @@ def store(tmp_path):
 
 @pytest.fixture
 def found(store):
-    return PreferenceSet(PAIRS, {"preferences": 3}, str(store.path), saved.digests(PAIRS, store))
+    return PreferenceSet(
+        PAIRS,
+        {"preferences": 3},
+        str(store.path),
+        {i: saved.digest(e) for i, e in store.episodes()},
+    )
 
 
 def test_a_preference_set_survives_saving_exactly(found, tmp_path):

@@ -1,0 +1,101 @@
+"""The card of a preference set says what is in it."""
+
+import re
+
+import pytest
+from fakes import SPEC, make_episode
+
+from robostack import preference_card, preferring
+from robostack.data.store import Store
+from robostack.policy.vla import VLA, VLAConfig
+from robostack.prefer import saved
+from robostack.prefer.compare import PreferConfig
+from robostack.rewards.keypoints import KeypointAffordance
+
+
+class Longer:
+    """Every further action gains a hundredth."""
+
+    name = "longer"
+
+    def score(self, episode):
+        import numpy as np
+
+        return np.linspace(0, len(episode) / 100, len(episode) + 1, dtype=np.float32)
+
+    def fingerprint(self):
+        return "longer"
+
+    def rank(self, observation, chunks):
+        return chunks.mean((1, 2))
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.create(tmp_path / "store", SPEC)
+    for seed in range(12):
+        store.append(make_episode(seed, steps=5 + seed))
+    reward = Longer()
+    store.write_scores("longer", "longer", {i: reward.score(e) for i, e in store.episodes()})
+    return store
+
+
+def made(store, out, config, **more):
+    return preferring.prefer(config, {"longer": Longer()}, store.path, out, 0, **more)
+
+
+def test_the_page_stands_beside_the_set_and_tells_its_numbers(store, tmp_path):
+    config = PreferConfig(weights={"longer": 1.0}, keep=0.5)
+    card = made(store, tmp_path / "pairs.jsonl", config)
+    text = (tmp_path / "pairs.html").read_text()
+    assert card["preferences"] == 3 and "3 pairs, 0 of them ties, of 6 comparisons" in text
+    assert "between 12 candidates at 6 states" in text and "the margin was small" in text
+    assert "succeeded in 3 of 3" in text  # the longer of each is the odd seed, which succeeds
+    assert re.search(r"longer</code><td>100%<td>1", text)
+    assert text.count("<video") == 3
+
+
+def test_clips_show_what_is_compared_and_no_more(store):
+    episode, clip = make_episode(0, steps=9), saved.Clip("000000", 2, 6)
+    cut = preference_card._cut(episode, clip)
+    assert len(cut) == 4 and (cut.states == episode.states[2:7]).all()
+
+
+def test_a_policys_chunks_at_demonstrated_states_are_drawn_as_curves(store, tmp_path):
+    VLA(VLAConfig(horizon=4), SPEC).save(tmp_path / "policy")
+    config = PreferConfig(
+        source="demonstrations",
+        weights={"demonstrated": 1.0, "longer.rank": 0.5},
+        states=1,
+        candidates=3,
+        horizon=4,
+    )
+    card = made(store, tmp_path / "chunks.jsonl", config, policy=tmp_path / "policy")
+    assert card["groups"] == 12 and card["tries"] == 36
+    found = saved.load(tmp_path / "chunks.jsonl")
+    assert {len(p.rejected.chunk or p.chosen.chunk) for p in found.pairs} == {4}
+    text = (tmp_path / "chunks.html").read_text()
+    assert "No pair differs in success" in text and "<svg" in text and "<video" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "told"),
+    [
+        ({"source": "demonstrations"}, {}, "source=demonstrations needs --policy"),
+        ({}, {"policy": "x"}, "source=tries takes no --policy"),
+        ({"weights": {"progress": 1.0}}, {}, "weights name progress; .* offer: outcome, longer"),
+        ({"weights": {"demonstrated": 1.0}}, {}, "weights name demonstrated"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(store, tmp_path, changes, more, told):
+    config = PreferConfig(**{"weights": {"longer": 1.0}} | changes)
+    with pytest.raises(ValueError, match=told):
+        made(store, tmp_path / "p.jsonl", config, **more)
+    assert not (tmp_path / "p.jsonl").exists()
+
+
+def test_a_reward_that_only_scores_cannot_rank(store, tmp_path):
+    config = PreferConfig(weights={"keypoints.rank": 1.0})
+    with pytest.raises(ValueError, match="weights name keypoints.rank"):
+        rewards = {"keypoints": KeypointAffordance()}
+        preferring.prefer(config, rewards, store.path, tmp_path / "p.jsonl")
