@@ -7,7 +7,7 @@ from pathlib import Path
 from robostack import preference_card
 from robostack.config import to_dict
 from robostack.data.store import Store, open_store, read_episodes, require_episodes
-from robostack.learn import dpo
+from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
@@ -120,6 +120,32 @@ def _of_demonstrations(
         config.candidates,
         seed,
     )
+
+
+def train_guide(
+    config: guide.GuideConfig,
+    policy: Path,
+    pairs: Path,
+    data: Path | None,
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+    label: str = "train guide",
+) -> dict:
+    """A reward that reads noisy chunks of `policy`, from preferences."""
+    chosen = saved.load(pairs)
+    settings = to_dict(config) | {"policy": str(policy), "pairs": str(pairs)}
+    require_policy(policy)
+    run = Run(out, "train guide", settings, seed, existing)
+    if run.done:
+        return run.done
+    try:
+        vla = VLA.load(policy_folder(policy))
+        guide.train(config, vla, chosen.pairs, chosen.episodes(data), run, seed, label)
+    except ValueError:  # pairs that cannot be learned from
+        run.abandon()
+        raise
+    return finished(out)
 
 
 def train_dpo(

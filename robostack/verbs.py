@@ -127,6 +127,20 @@ def _train_dpo(config, args) -> dict:
     )
 
 
+def _train_guide(config, args) -> dict:
+    from robostack import preferring
+
+    return preferring.train_guide(
+        config,
+        args.policy,
+        args.preferences,
+        args.data,
+        args.out,
+        args.seed,
+        _existing(args),
+    )
+
+
 def _train_rl(config, args) -> dict:
     from robostack import stages
 
@@ -280,6 +294,16 @@ VERBS: dict[str, Verb] = {
         _config("learn.dpo", "DPOConfig"),
         _train_dpo,
         needs=("--policy", "--preferences", "--demos"),
+        takes=("--data",),
+    ),
+    "train guide": Verb(
+        "a reward that steers a policy's sampler, from preferences",
+        "robostack train guide --policy runs/bc --preferences runs/pairs.jsonl --out runs/guide\n"
+        "robostack evaluate --policy runs/bc --out runs/steered runner.guide=runs/guide "
+        "runner.guidance=2",
+        _config("learn.guide", "GuideConfig"),
+        _train_guide,
+        needs=("--policy", "--preferences"),
         takes=("--data",),
     ),
     "train rl": Verb(

@@ -15,13 +15,14 @@ import torch
 
 from robostack.learn.run import progress
 from robostack.policy.checkpoint import CARD, policy_folder
-from robostack.policy.chunking import ChunkRunner
+from robostack.policy.chunking import ChunkRunner, Steer
 from robostack.policy.implicit import ImplicitReward
 from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
 from robostack.protocols import ChunkReward, Policy, Stops, Watcher
 from robostack.rewards.keypoints.camera import Camera, write_cameras
+from robostack.rewards.noisy import NoisyReward
 from robostack.rollout import STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert, SimEnv, make_env
@@ -50,6 +51,9 @@ class RunnerConfig:
     judge: str = ""  # folder of a reward that ranks chunks, or of a policy: what that learned more
     # than `reference`
     reference: str = ""  # folder of a policy, of a judge that is one; the acting one if not named
+    guide: str = ""  # folder of a reward that reads noisy chunks (`robostack train guide`), whose
+    # gradient steers the sampler
+    guidance: float = 1.0  # how strongly it does
     stop: str = ""  # folder of a reward that says when a try is done, in the place of the
     # simulator, which then lets it run on to the time limit
 
@@ -174,7 +178,17 @@ class Worker:
             runner.delay,
             candidates=runner.best_of,
             score=self._judge(vla, runner, env).rank if runner.judge else None,
+            steer=self._steer(vla, runner, env) if runner.guide else None,
         )
+
+    def _steer(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> Steer:
+        guide = self._reward(runner.guide, env)
+        if not isinstance(guide, NoisyReward):
+            raise ValueError(
+                f"runner.guide={runner.guide}: a reward of kind {guide.name} cannot read noisy "
+                "chunks; expected one of `robostack train guide`"
+            )
+        return guide.steer(vla.config.horizon, runner.guidance)
 
     def _judge(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> ChunkReward:
         better = policy_folder(runner.judge)
@@ -214,9 +228,9 @@ class Worker:
             self.served[url] = RemotePolicy(url)
         remote = self.served[url]
         remote.spec.require_same(env.spec, f"the policy {url}", "the environment", MAY_DIFFER)
-        if runner.delay or runner.rtc != "none" or runner.judge:
+        if runner.delay or runner.rtc != "none" or runner.judge or runner.guide:
             raise ValueError(
-                f"{url}: runner.delay, runner.rtc and runner.judge are for policies in a folder; a "
+                f"{url}: runner.delay, .rtc, .judge and .guide are for policies in a folder; a "
                 "served one takes the time that it takes, and its own choice"
             )
         if (remote.steps, remote.level) != (runner.steps, runner.level):

@@ -27,7 +27,14 @@ import robostack
 from robostack.learn import processes
 
 Existing = Literal["refuse", "replace", "reuse"]
-ALONE = ("collect", "cases", "evaluate", "train reward", "train rl")  # verbs of one process
+ALONE = (
+    "collect",
+    "cases",
+    "evaluate",
+    "train reward",
+    "train guide",
+    "train rl",
+)  # verbs of one process
 
 
 class RunError(RuntimeError):

@@ -13,6 +13,7 @@ from robostack.policy import rtc
 from robostack.policy.vla import VLA, Guide
 from robostack.types import Observation
 
+Steer = Callable[[Observation], Guide]  # what bends the velocity field at an observation
 Score = Callable[[Observation, np.ndarray], np.ndarray]  # f32[N, H, A] -> f32[N], higher is better
 
 
@@ -36,6 +37,8 @@ class ChunkRunner:
     after an observation are still the old chunk's. `rtc` is how the new one takes that into
     account (`robostack.policy.rtc`), `beta` bounds its guidance.
 
+    `steer` guides every chunk, by a reward's gradient for instance (`robostack.policy.guidance`).
+
     With `candidates` > 1 so many chunks are sampled from one encoding and the best by `score`, a
     `ChunkReward.rank` for instance, is taken.
     """
@@ -51,6 +54,7 @@ class ChunkRunner:
         beta: float = 5.0,
         candidates: int = 1,
         score: Score | None = None,
+        steer: Steer | None = None,
     ):
         horizon = vla.config.horizon
         if not 1 <= execute <= horizon:
@@ -65,7 +69,9 @@ class ChunkRunner:
             raise ValueError(f"candidates={candidates}: expected 1, or more and a score")
         self.vla, self.execute, self.steps, self.level = vla.eval(), execute, steps, level
         self.rtc, self.delay, self.beta = rtc, delay, beta
-        self.candidates, self.score = candidates, score
+        if steer is not None and rtc in ("guided", "identity"):
+            raise ValueError(f"rtc={rtc} steers the sampler itself; without it, or with clamped")
+        self.candidates, self.score, self.steer = candidates, score, steer
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -94,6 +100,8 @@ class ChunkRunner:
         """
         previous = None if previous is None else self._checked(previous)
         start, guide = self._realtime(previous, delay)
+        if self.steer is not None:
+            guide = _both(self.steer(observation), guide)
         chunks = self._sample(observation, self.candidates, start, guide)
         if self.rtc == "clamped" and previous is not None:
             chunks[:, :delay] = previous[:delay]  # free of the rounding of normalisation
@@ -171,3 +179,8 @@ def _require_mode(mode: str, level: float, beta: float) -> None:
         raise ValueError(f"rtc: expected one of {', '.join(rtc.MODES)}, got {mode!r}")
     if mode != "none" and level > 0:
         raise ValueError(f"rtc={mode} needs level=0: the SDE would blur what is to be kept")
+
+
+def _both(steer: Guide, guide: Guide | None) -> Guide:
+    """First steered, then what real-time chunking holds still."""
+    return steer if guide is None else lambda velocity: guide(steer(velocity))

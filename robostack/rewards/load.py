@@ -14,6 +14,7 @@ from robostack.rewards.combined import Combined
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.learned import LearnedReward
+from robostack.rewards.noisy import NoisyReward
 from robostack.rewards.progress import ProgressEstimator
 from robostack.rewards.saved import WEIGHTS, RewardError, SavedReward, read_card, reward_folder
 from robostack.rewards.success import SuccessDetector
@@ -24,7 +25,7 @@ LEARNED: dict[str, type[LearnedReward]] = {
 }
 KINDS: dict[str, type[SavedReward]] = {
     **LEARNED,
-    **{kind.name: kind for kind in (KeypointAffordance, Deviation, Combined)},
+    **{kind.name: kind for kind in (KeypointAffordance, Deviation, Combined, NoisyReward)},
 }
 
 
