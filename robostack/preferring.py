@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from robostack import preference_card
@@ -15,7 +16,8 @@ from robostack.policy.vla import VLA
 from robostack.prefer import candidates, people, saved
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
-from robostack.stages import require_policy
+from robostack.sim.arena import Arena
+from robostack.stages import EvaluateConfig, Simulated, require_policy
 
 RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 
@@ -148,6 +150,15 @@ def train_guide(
     return finished(out)
 
 
+@dataclass(frozen=True)
+class TrainDPOCommand(Simulated, dpo.DPOConfig):
+    """Preference learning; `env` and `trials` matter where check_every > 0."""
+
+    trials: EvaluateConfig = field(
+        default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
+    )
+
+
 def train_dpo(
     config: dpo.DPOConfig,
     policy: Path,
@@ -158,8 +169,12 @@ def train_dpo(
     seed: int = 0,
     existing: Existing = "refuse",
     label: str = "train dpo",
+    check: dpo.Check | None = None,
 ) -> dict:
-    """`data` is where the pairs' episodes are, if no longer where they were."""
+    """`data` is where the pairs' episodes are, if no longer where they were; `check` tries a policy
+    in a folder (`success_of`), where check_every > 0."""
+    if bool(config.check_every) != (check is not None):
+        raise ValueError(f"check_every={config.check_every}: expected 0, or a place to try it in")
     chosen = saved.load(pairs)
     settings = to_dict(config) | {
         "policy": str(policy),
@@ -175,8 +190,19 @@ def train_dpo(
         start = VLA.load(policy_folder(policy))
         tries = chosen.episodes(data)
         demos = read_episodes(demonstrations)
-        dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label)
+        dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label, check)
     except ValueError:  # pairs that cannot be learned from
         run.abandon()
         raise
     return finished(out)
+
+
+def success_of(arena: Arena, config: EvaluateConfig) -> dpo.Check:
+    """The success rate of a policy in `arena`, on starts apart from those of evaluations."""
+
+    def check(folder: Path) -> float:
+        seeds = list(range(config.first_seed, config.first_seed + config.episodes))
+        tried = arena.rollouts(folder, config.runner, seeds, "trial")
+        return sum(bool(episode.success) for episode in tried) / config.episodes
+
+    return check

@@ -115,16 +115,12 @@ def _train_reward(config, args) -> dict:
 def _train_dpo(config, args) -> dict:
     from robostack import preferring
 
-    return preferring.train_dpo(
-        config,
-        args.policy,
-        args.preferences,
-        args.data,
-        [args.demos],
-        args.out,
-        args.seed,
-        _existing(args),
-    )
+    given = args.policy, args.preferences, args.data, [args.demos], args.out, args.seed
+    if not config.check_every:
+        return preferring.train_dpo(config, *given, _existing(args))
+    with _arena(args, config.env) as arena:
+        check = preferring.success_of(arena, config.trials)
+        return preferring.train_dpo(config, *given, _existing(args), check=check)
 
 
 def _train_guide(config, args) -> dict:
@@ -290,8 +286,10 @@ VERBS: dict[str, Verb] = {
     "train dpo": Verb(
         "improve a policy on preferences",
         "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --demos runs/demos "
-        "--out runs/dpo",
-        _config("learn.dpo", "DPOConfig"),
+        "--out runs/dpo\n"
+        "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --demos runs/demos "
+        "--out runs/best check_every=100 trials.episodes=60",
+        _config("preferring", "TrainDPOCommand"),
         _train_dpo,
         needs=("--policy", "--preferences", "--demos"),
         takes=("--data",),

@@ -18,9 +18,12 @@ p and 1 - p times as much. With hard labels it clones winners and nothing else.
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -35,9 +38,11 @@ from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
 from robostack.learn.pairs import Flows, PairData, PairError, PairLesson, encode, flows
-from robostack.learn.run import Run, generator, rng
+from robostack.learn.run import Run, generator, rng, write_json
 from robostack.policy.vla import VLA
 from robostack.types import Episode, Preference
+
+Check = Callable[[Path], float]  # a success rate of the policy in a folder
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,19 @@ class DPOConfig:
     anchor: float = 1.0
     rehearsal: float = 1.0  # cloning on demonstrations alongside
     most_drift: float = 0.0  # end once the chosen error stays so far above the reference's; 0: off
+    check_every: int = 0  # steps between trials of the policy, whose best is kept; 0: no trials
+    patience: int = 2  # trials without a better one after which training ends
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     log_every: int = 10
     save_every: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "windows", "draws", "log_every", "save_every"):
+        for name in ("steps", "batch", "windows", "draws", "patience", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        if self.check_every < 0:
+            raise ValueError(f"check_every={self.check_every}: expected 0 or more")
         if not (self.beta > 0 and self.temperature >= 0 and self.most_drift >= 0):
             raise ValueError(
                 "expected a beta above 0, temperature and most_drift of 0 or more, got "
@@ -188,6 +197,44 @@ class Drift:
         return self.over >= self.patience
 
 
+class Trials:
+    """The policies that were tried in mid-training: the best is kept in the run, for resuming."""
+
+    def __init__(self, run: Run, check: Check | None, config: DPOConfig):
+        self.run, self.check = run, check if config.check_every else None
+        self.every, self.patience = config.check_every, config.patience
+        self._file = run.path / "trials.json"
+        self.success = json.loads(self._file.read_text()) if self._file.is_file() else {}
+
+    def due(self, step: int, last: int) -> bool:
+        """Whether to try the policy after `step`, if that has not been done."""
+        return (
+            self.check is not None
+            and str(step) not in self.success
+            and ((step + 1) % self.every == 0 or step == last)
+        )
+
+    def hold(self, vla: VLA, step: int) -> float:
+        best = max(self.success.values(), default=-1.0)
+        tried = self.run.path / f"tried-{step}"  # of its own: who plays it may keep it by name
+        vla.save(tried)
+        rate = self.check(tried)
+        if rate > best:
+            vla.save(self.run.path / "best")
+        shutil.rmtree(tried)
+        self.success[str(step)] = rate
+        write_json(self._file, self.success)
+        return rate
+
+    @property
+    def over(self) -> bool:
+        """Whether the last `patience` trials were no better than one before."""
+        rates = list(self.success.values())
+        return len(rates) > self.patience and max(rates[-self.patience :]) <= max(
+            rates[: -self.patience]
+        )
+
+
 def train(
     config: DPOConfig,
     start: VLA,
@@ -197,8 +244,10 @@ def train(
     run: Run,
     seed: int = 0,
     label: str = "train dpo",
+    check: Check | None = None,
 ) -> VLA:
-    """Improve `start` on `pairs`, which refer to episodes of `tries`; returns a new policy.
+    """Improve `start` on `pairs`, which refer to episodes of `tries`; returns a new policy: the
+    last, or with `check`, a success rate of the policy in a folder, the best of those tried.
 
     Raises PairError naming a pair that cannot be learned from.
     """
@@ -221,7 +270,7 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
-    drift, ended = Drift(config.most_drift), ""
+    drift, trials, ended = Drift(config.most_drift), Trials(run, check, config), ""
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)
@@ -233,15 +282,24 @@ def train(
         metrics = learner.step(
             learner(loss, reference, lesson.part(p), demo.part(p), config) for p in parts
         )
-        if step % config.log_every == 0 or step == config.steps - 1:
+        if trials.due(step, config.steps - 1):
+            with learner.averaged() as tried:
+                metrics["success"] = trials.hold(tried, step)
+        if step % config.log_every == 0 or step == config.steps - 1 or "success" in metrics:
             run.log(step, metrics)
+        if trials.over:
+            ended = f"no better in the last {config.patience} trials"
+            break
         if drift.far(metrics):
             ended = f"the chosen error stayed {config.most_drift} above the reference's"
             break
         if (step + 1) % config.save_every == 0:
             learner.save(run)
     vla = learner.trained()
+    if trials.success:
+        vla = VLA.load(run.path / "best").to(device())
     if processes.main():
         vla.save(run.path / "policy")
-    run.finish({"pairs": len(pairs), "ended": ended, **metrics})
+    tried = {"trials": trials.success} if trials.success else {}
+    run.finish({"pairs": len(pairs), "ended": ended, **metrics, **tried})
     return vla

@@ -131,6 +131,22 @@ class Learner:
         if self.average is not None:
             self.average.copy_to(self.parameters)
 
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """The model with its averaged weights for a while, to see how it does in mid-training."""
+        if self._hollow is not None:
+            raise ValueError(
+                "a model that is cut up over processes cannot be tried in mid-training"
+            )
+        kept = [p.detach().clone() for p in self.parameters]
+        self.use_average()
+        try:
+            yield self.model.eval()
+        finally:
+            self.model.train()
+            for parameter, value in zip(self.parameters, kept):
+                parameter.data.copy_(value)
+
     def trained(self) -> nn.Module:
         """The model with its averaged weights. A sharded one comes as a whole copy on the CPU."""
         self.use_average()

@@ -222,6 +222,57 @@ def test_a_policy_that_drifts_from_what_was_chosen_ends_training(vla, new_run):
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) < 60
 
 
+def tried(vla, run, rates, **changes):
+    """Trains with trials that come out as `rates`; returns the policy and what was tried."""
+    seen, rates = [], iter(rates)
+
+    def check(folder):
+        seen.append(hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest())
+        return next(rates)
+
+    config = replace(CONFIG, steps=8, check_every=2, **changes)
+    demos = list(TRIES.values())[:2]
+    return dpo.train(config, vla, PAIRS, TRIES, demos, run, check=check), seen
+
+
+def test_the_best_policy_that_was_tried_is_the_result(vla, new_run):
+    run = new_run("a")
+    _, seen = tried(vla, run, [0.3, 0.6, 0.5, 0.6], patience=5)
+    kept = hashlib.sha256((run.path / "policy" / "weights.safetensors").read_bytes()).hexdigest()
+    assert len(set(seen)) == 4 and kept == seen[1]
+    assert json.loads((run.path / "summary.json").read_text())["trials"] == {
+        "1": 0.3,
+        "3": 0.6,
+        "5": 0.5,
+        "7": 0.6,
+    }
+
+
+def test_trials_that_get_no_better_end_training(vla, new_run):
+    run = new_run("a")
+    _, seen = tried(vla, run, [0.6, 0.5, 0.6, 1.0], patience=2)
+    assert len(seen) == 3
+    assert "no better in the last 2 trials" in (run.path / "summary.json").read_text()
+
+
+def test_trying_a_policy_changes_nothing_of_its_training(vla, new_run, weights):
+    plain = dpo.train(
+        replace(CONFIG, steps=8), vla, PAIRS, TRIES, list(TRIES.values())[:2], new_run("plain")
+    )
+    watched, _ = tried(vla, new_run("tried"), [0.1, 0.2, 0.3, 0.4])
+    assert weights(watched) == weights(plain)
+
+
+def test_trials_are_not_held_again_after_an_interruption(vla, new_run, stop_before, weights):
+    whole, all_seen = tried(vla, new_run("whole"), [0.1, 0.5, 0.3, 0.2], patience=5)
+    go_on = stop_before(6)
+    with pytest.raises(KeyboardInterrupt):
+        tried(vla, new_run("cut"), [0.1, 0.5], patience=5)
+    go_on()
+    again, seen = tried(vla, new_run("cut"), [0.3, 0.2], patience=5)
+    assert weights(again) == weights(whole) and seen == all_seen[2:]
+
+
 def train(vla, run, config=CONFIG):
     return dpo.train(config, vla, PAIRS, TRIES, list(TRIES.values())[:2], run)
 
