@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         if name.startswith("train "):
             if train is None:
-                sub = parsers.add_parser("train", help="bc, reward, dpo or rl")
+                sub = parsers.add_parser("train", help="bc, reward, dpo, guide or rl")
                 train = sub.add_subparsers(required=True, metavar="what")
             _add_verb(train, name.removeprefix("train "), verb)
         else:
@@ -114,6 +114,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    try:
+        return run(argv)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def run(argv: list[str] | None) -> int:
+    """The exit code of a command line."""
     warnings.filterwarnings("ignore")  # of third parties; ours are errors or printed
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     top = parser()
@@ -134,9 +143,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.verb.config is not None:
             config = read(args.verb.config(), args.config, _overrides(args))
         result = args.verb.act(config, args)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except BrokenPipeError:  # an OSError that is no mistake
+        raise
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return STOPPED
