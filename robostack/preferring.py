@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+import robostack
 from robostack import preference_card
 from robostack.config import to_dict
-from robostack.data.store import Store, open_store, read_episodes, require_episodes
+from robostack.data.store import Store, StoreError, open_store, read_episodes, require_episodes
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.policy.checkpoint import policy_folder
@@ -52,7 +55,7 @@ def prefer(
         after, before = _terms(config, rewards)
         rankers = {name: rewards[name] for name in before}
         if config.source == "tries":
-            scores = {n: store.read_scores(n, rewards[n].fingerprint()) for n in after}
+            scores = {n: _scores(store, n, rewards[n].fingerprint()) for n in after}
             groups = candidates.of_tries(dict(store.episodes()), scores, rankers, config)
         else:
             groups = _of_demonstrations(config, store, policy, rankers, seed)
@@ -60,6 +63,7 @@ def prefer(
         used = sorted({*after, *before})
     card["rewards"] = {name: rewards[name].fingerprint() for name in used}
     card["made_from"] = str(policy or labels or "")
+    card["version"] = robostack.__version__
     used_ids = {clip.episode for p in pairs for clip in (p.chosen, p.rejected)}
     episodes = {name: store.read(name) for name in sorted(used_ids)}
     digests = {name: saved.digest(episode) for name, episode in episodes.items()}
@@ -67,6 +71,19 @@ def prefer(
     preference_card.write(Path(out).with_suffix(".html"), found, episodes)
     saved.save(out, found)
     return card
+
+
+def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
+    """A side-car that is up to date. Raises StoreError where it is not, or episodes have come
+    since."""
+    found = store.read_scores(name, fingerprint)
+    missing = [i for i in store.ids() if i not in found]
+    if missing:
+        raise StoreError(
+            f"{store.path} has {len(missing)} episodes that {name} has not scored, {missing[0]} "
+            "first; write its scores anew with `robostack score`"
+        )
+    return found
 
 
 def _of_people(config: PreferConfig, store: Store, labels: Path) -> tuple[list, dict]:

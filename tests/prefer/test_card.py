@@ -6,7 +6,7 @@ import pytest
 from fakes import SPEC, make_episode
 
 from robostack import preference_card, preferring
-from robostack.data.store import Store
+from robostack.data.store import Store, StoreError
 from robostack.policy.vla import VLA, VLAConfig
 from robostack.prefer import saved
 from robostack.prefer.compare import PreferConfig
@@ -99,3 +99,24 @@ def test_a_reward_that_only_scores_cannot_rank(store, tmp_path):
     with pytest.raises(ValueError, match="weights name keypoints.rank"):
         rewards = {"keypoints": KeypointAffordance()}
         preferring.prefer(config, rewards, store.path, tmp_path / "p.jsonl")
+
+
+def test_episodes_that_came_after_scoring_are_noticed(store, tmp_path):
+    store.append(make_episode(20))
+    config = PreferConfig(weights={"longer": 1.0})
+    with pytest.raises(StoreError, match="1 episodes that longer has not scored, 000012"):
+        made(store, tmp_path / "p.jsonl", config)
+
+
+def test_scores_by_an_earlier_version_of_a_reward_are_refused(store, tmp_path):
+    class Changed(Longer):
+        def fingerprint(self):
+            return "shorter"
+
+    with pytest.raises(StoreError, match="stale: written by longer longer, which is now shorter"):
+        preferring.prefer(
+            PreferConfig(weights={"longer": 1.0}),
+            {"longer": Changed()},
+            store.path,
+            tmp_path / "p.jsonl",
+        )
