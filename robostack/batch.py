@@ -28,20 +28,10 @@ from robostack.policy.checkpoint import CheckpointError, fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.results import Gallery
-from robostack.sim.arena import (
-    EXPERT,
-    RANDOM,
-    REMOTE,
-    Played,
-    RunnerConfig,
-    Trial,
-    Unplayable,
-    make_worker,
-    play,
-    profile_warning,
-)
+from robostack.sim.arena import EXPERT, RANDOM, Played, Trial, play, profile_warning
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
+from robostack.sim.worker import REMOTE, RunnerConfig, Unplayable, make_worker
 from robostack.types import RobotSpec
 
 VERB = "evaluate"

@@ -10,7 +10,8 @@ import textwrap
 import warnings
 from pathlib import Path
 
-from robostack.verbs import FAILED, KEYS, OK, PATHS, VERBS, Verb
+from robostack.judging import FAILED, OK
+from robostack.verbs import KEYS, PATHS, VERBS, Verb
 
 USAGE, STOPPED = 2, 130  # exit codes, beside those of the verbs
 

@@ -17,8 +17,9 @@ from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
 from robostack.prefer.compare import PreferConfig
 from robostack.rewards.load import LEARNED
-from robostack.sim.arena import Arena, RunnerConfig
+from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig
+from robostack.sim.worker import RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
 
 CONTROLS = {

@@ -13,6 +13,7 @@ from robostack.config import to_dict
 from robostack.data.store import Store, StoreError, open_store, read_episodes, require_episodes
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
+from robostack.learn.trials import Check
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
@@ -186,7 +187,7 @@ def train_dpo(
     seed: int = 0,
     existing: Existing = "refuse",
     label: str = "train dpo",
-    check: dpo.Check | None = None,
+    check: Check | None = None,
 ) -> dict:
     """`data` is where the pairs' episodes are, if no longer where they were; `check` tries a policy
     in a folder (`success_of`), where check_every > 0."""
@@ -214,7 +215,7 @@ def train_dpo(
     return finished(out)
 
 
-def success_of(arena: Arena, config: EvaluateConfig) -> dpo.Check:
+def success_of(arena: Arena, config: EvaluateConfig) -> Check:
     """The success rate of a policy in `arena`, on starts apart from those of evaluations."""
 
     def check(folder: Path) -> float:

@@ -29,8 +29,9 @@ from robostack.rewards.combine import combine, explained
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
 from robostack.rollout import STOPPED
-from robostack.sim.arena import Arena, BranchConfig, RunnerConfig
+from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
+from robostack.sim.worker import RunnerConfig
 from robostack.types import Episode
 
 

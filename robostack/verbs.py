@@ -1,17 +1,14 @@
-"""The verbs of the `robostack` command: what each takes, and the one function that does it."""
+"""The verbs of the `robostack` command: what each takes, and the function that does it."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robostack import judging
-from robostack.judging import FAILED, OK
+from robostack import actions, judging
 
 PATHS = {
     "--data": dict(help="episode store, or a run that holds one", metavar="DIR"),
@@ -74,169 +71,6 @@ class Verb:
     words: str = ""  # flag that bare words are values of, besides it
 
 
-def _arena(args: argparse.Namespace, env):
-    from robostack.sim.arena import Arena
-
-    return Arena(env, args.workers)
-
-
-def _existing(args: argparse.Namespace) -> str:
-    return "replace" if args.force else "refuse"
-
-
-def _collect(config, args) -> dict:
-    from robostack import stages
-
-    with _arena(args, config.env) as arena:
-        return stages.collect(arena, config, args.out, args.policy, _existing(args))
-
-
-def _cases(config, args) -> dict:
-    from robostack import cases
-
-    return cases.make(config, args.out, args.workers, _existing(args))
-
-
-def _train_bc(config, args) -> dict:
-    from robostack import stages
-
-    return stages.train_bc(config, [args.data], args.out, args.seed, args.start, _existing(args))
-
-
-def _train_reward(config, args) -> dict:
-    from robostack import stages
-
-    data = [args.data] + ([args.demos] if args.demos else [])
-    return stages.train_reward(
-        config, data, args.out, args.seed, _existing(args), args.start, args.reward
-    )
-
-
-def _train_dpo(config, args) -> dict:
-    from robostack import preferring
-
-    given = args.policy, args.preferences, args.data, [args.demos], args.out, args.seed
-    if not config.check_every:
-        return preferring.train_dpo(config, *given, _existing(args))
-    with _arena(args, config.env) as arena:
-        check = preferring.success_of(arena, config.trials)
-        return preferring.train_dpo(config, *given, _existing(args), check=check)
-
-
-def _train_guide(config, args) -> dict:
-    from robostack import preferring
-
-    return preferring.train_guide(
-        config,
-        args.policy,
-        args.preferences,
-        args.data,
-        args.out,
-        args.seed,
-        _existing(args),
-    )
-
-
-def _train_rl(config, args) -> dict:
-    from robostack import stages
-
-    rewards = judging.trusted(args)
-    with _arena(args, config.env) as arena:
-        return stages.train_rl(
-            arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
-        )
-
-
-def _evaluate(config, args) -> int:
-    from robostack import batch
-
-    policies = batch.contestants(args.policies)
-    out = args.out or batch.default_out(config, policies)
-    evaluation = batch.Batch(
-        config,
-        policies,
-        out,
-        args.workers,
-        args.against,
-        args.resume,
-        args.force,
-    )
-    found = evaluation.play()
-    shown = {key: found[key] for key in ("policies", "comparisons", "failures", "problems")}
-    print(json.dumps(shown, indent=1))
-    print(f"results: {out / 'index.html'}", file=sys.stderr)
-    return OK if batch.passed(found, config.require) else FAILED
-
-
-def _serve(config, args) -> int:
-    from robostack.policy import serve
-
-    serve.serve(config, args.policy)
-    return OK
-
-
-def _prefer(config, args) -> dict:
-    from robostack import preferring
-
-    if args.out.exists() and not args.force:
-        raise ValueError(f"{args.out} exists; use --force to replace it")
-    rewards = judging.trusted(args)
-    return preferring.prefer(
-        config, rewards, args.data, args.out, args.seed, args.policy, args.labels
-    )
-
-
-def _label(config, args) -> dict:
-    from robostack import labelling
-
-    return labelling.label(config, args.data, args.out)
-
-
-def _report(config, args) -> dict:
-    from robostack import report
-
-    return {"report": str(report.write(args.data, args.out))}
-
-
-def _demo(config, args) -> dict:
-    import shutil
-
-    from robostack import demo, report
-
-    if args.force and args.out.exists():
-        if not list(args.out.glob("seed-*")):  # what every demo begins with
-            raise ValueError(f"{args.out} is not a demo; it is not replaced")
-        shutil.rmtree(args.out)
-    summary = demo.run(config, args.out, args.workers)
-    print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)
-    return summary
-
-
-def _tasks(config, args) -> int:
-    from robostack.sim.catalog import SUITES, TASKS
-    from robostack.sim.perturb import AXES
-
-    width = max(map(len, TASKS))
-    for name, task in TASKS.items():
-        print(f"{name:<{width}}  {'expert' if task.expert else '      '}  {task.instruction}")
-    print("\nsuites, for robostack evaluate --suite:")
-    for name, tasks in SUITES.items():
-        print(f"{name:<{width}}  {len(tasks)} tasks")
-    print("\nperturbations, for robostack evaluate --perturb AXIS=STRENGTH; 1 means:")
-    for name, meaning in AXES.items():
-        print(f"{name:<{width}}  {meaning}")
-    return OK
-
-
-def _doctor(config, args) -> int:
-    from robostack import doctor
-
-    print("looking (the first time, half a minute to compile the renderer)", file=sys.stderr)
-    findings = doctor.examine()
-    print(doctor.report(findings))
-    return FAILED if any(not f.ok and f.needed for f in findings) else OK
-
-
 def _config(module: str, name: str) -> Callable[[], type]:
     def load() -> type:
         import importlib
@@ -252,7 +86,7 @@ VERBS: dict[str, Verb] = {
         "robostack collect --out runs/demos seeds=20 noise=0.15\n"
         "robostack collect --policy runs/bc --out runs/tries by=branch seeds=24 branch.tries=4",
         _config("stages", "CollectCommand"),
-        _collect,
+        actions.collect,
         takes=("--policy",),
     ),
     "cases": Verb(
@@ -260,13 +94,13 @@ VERBS: dict[str, Verb] = {
         "robostack cases --out runs/exam\n"
         "robostack cases --out runs/cases tasks='[Lift]' seeds=60 first_seed=30000 shifts='{}'",
         _config("cases", "CasesCommand"),
-        _cases,
+        actions.cases,
     ),
     "train bc": Verb(
         "clone demonstrations",
         "robostack train bc --data runs/demos --out runs/bc steps=800",
         _config("learn.bc", "BCConfig"),
-        _train_bc,
+        actions.train_bc,
         needs=("--data",),
         takes=("--start",),
     ),
@@ -279,7 +113,7 @@ VERBS: dict[str, Verb] = {
         "robostack train reward --data runs/tries --reward runs/world --reward runs/progress "
         "--out runs/both kind=combined combined.pessimism=0.5",
         _config("learn.reward", "RewardConfig"),
-        _train_reward,
+        actions.train_reward,
         needs=("--data",),
         takes=("--demos", "--start", "--reward"),
     ),
@@ -290,7 +124,7 @@ VERBS: dict[str, Verb] = {
         "robostack train dpo --policy runs/bc --preferences runs/pairs.jsonl --demos runs/demos "
         "--out runs/best check_every=100 trials.episodes=60",
         _config("preferring", "TrainDPOCommand"),
-        _train_dpo,
+        actions.train_dpo,
         needs=("--policy", "--preferences", "--demos"),
         takes=("--data",),
     ),
@@ -300,7 +134,7 @@ VERBS: dict[str, Verb] = {
         "robostack evaluate --policy runs/bc --out runs/steered runner.guide=runs/guide "
         "runner.guidance=2",
         _config("learn.guide", "GuideConfig"),
-        _train_guide,
+        actions.train_guide,
         needs=("--policy", "--preferences"),
         takes=("--data",),
     ),
@@ -309,7 +143,7 @@ VERBS: dict[str, Verb] = {
         "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
         "--out runs/rl weights='{keypoints: 1}' rl.iterations=6",
         _config("stages", "TrainRLCommand"),
-        _train_rl,
+        actions.train_rl,
         needs=("--policy", "--demos", "--reward"),
         takes=("--exam", "--strict"),
     ),
@@ -321,7 +155,7 @@ VERBS: dict[str, Verb] = {
         "--require 0.7\n"
         "robostack evaluate --policy runs/rl --perturb light=1 --perturb camera=0.5 --out runs/odd",
         _config("batch", "BatchConfig"),
-        _evaluate,
+        actions.evaluate,
         needs=("--policies",),
         takes=("--against",),
         keys=("suite", "task", "episodes", "early-stop", "require", "perturb"),
@@ -335,7 +169,7 @@ VERBS: dict[str, Verb] = {
         "robostack serve --policy runs/rl host=0.0.0.0 token_file=token.txt port=8000 steps=10\n"
         "robostack evaluate --policy ws://127.0.0.1:8000 --out runs/served",
         _config("policy.serve", "ServeConfig"),
-        _serve,
+        actions.serve,
         needs=("--policy",),
         out=None,
     ),
@@ -398,7 +232,7 @@ VERBS: dict[str, Verb] = {
         "--out runs/chunks.jsonl source=demonstrations "
         "weights='{world_model.rank: 1, demonstrated: 0.5}'",
         _config("prefer.compare", "PreferConfig"),
-        _prefer,
+        actions.prefer,
         needs=("--data",),
         takes=("--reward", "--demos", "--policy", "--labels", "--exam", "--strict"),
         out="the preference set (.jsonl)",
@@ -409,7 +243,7 @@ VERBS: dict[str, Verb] = {
         "robostack prefer --data runs/tries --labels runs/labels.jsonl --out runs/ours.jsonl "
         "source=people",
         _config("labelling", "LabelConfig"),
-        _label,
+        actions.label,
         needs=("--data",),
         out="the ledger of answers (.jsonl), gone on with where it is there",
         forces=False,
@@ -418,7 +252,7 @@ VERBS: dict[str, Verb] = {
         "one HTML file of a demo's results",
         "robostack report --data runs/demo --out runs/demo/report.html",
         None,
-        _report,
+        actions.report,
         needs=("--data",),
         out="the page (.html)",
     ),
@@ -427,14 +261,16 @@ VERBS: dict[str, Verb] = {
         "robostack demo --out runs/demo\n"
         "robostack demo --config configs/demo-full.yaml --out runs/demo-full",
         _config("demo", "DemoConfig"),
-        _demo,
+        actions.demo,
     ),
     "tasks": Verb(
         "every simulated task, what it asks, the suites, the perturbations",
         "robostack tasks",
         None,
-        _tasks,
+        actions.tasks,
         out=None,
     ),
-    "doctor": Verb("what this machine has and lacks", "robostack doctor", None, _doctor, out=None),
+    "doctor": Verb(
+        "what this machine has and lacks", "robostack doctor", None, actions.doctor, out=None
+    ),
 }

@@ -41,6 +41,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
         "doctor",
         "report",
         "demo",
+        "actions",
         "verbs",
         "cli",
     ],

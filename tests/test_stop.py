@@ -17,17 +17,9 @@ from robostack.protocols import Stops, Watcher
 from robostack.rewards.load import KINDS
 from robostack.rewards.saved import SavedReward
 from robostack.rollout import STOPPED, over, rollout
-from robostack.sim.arena import (
-    EXPERT,
-    Arena,
-    BranchConfig,
-    RunnerConfig,
-    Trial,
-    Unplayable,
-    Worker,
-    play,
-)
+from robostack.sim.arena import EXPERT, Arena, BranchConfig, Trial, play
 from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
+from robostack.sim.worker import RunnerConfig, Unplayable, Worker
 
 BLIND = EnvConfig(task="Lift", render="none", horizon=60)
 HEIGHT = 2  # of robosuite's state: the gripper's [m]

@@ -18,12 +18,9 @@ p and 1 - p times as much. With hard labels it clones winners and nothing else.
 from __future__ import annotations
 
 import copy
-import json
 import math
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -38,11 +35,10 @@ from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
 from robostack.learn.learner import Compute, Learner
 from robostack.learn.pairs import Flows, PairData, PairError, PairLesson, encode, flows
-from robostack.learn.run import Run, generator, rng, write_json
+from robostack.learn.run import Run, generator, rng
+from robostack.learn.trials import Check, Drift, Trials
 from robostack.policy.vla import VLA
 from robostack.types import Episode, Preference
-
-Check = Callable[[Path], float]  # a success rate of the policy in a folder
 
 
 @dataclass(frozen=True)
@@ -186,55 +182,6 @@ def frozen_copy(vla: VLA) -> VLA:
     return copy.deepcopy(vla, same).eval().requires_grad_(False)
 
 
-class Drift:
-    """Whether the chosen error has stayed above the reference's by more than `most`."""
-
-    def __init__(self, most: float, patience: int = 20):
-        self.most, self.patience, self.over = most, patience, 0
-
-    def far(self, metrics: dict[str, float]) -> bool:
-        self.over = self.over + 1 if self.most and metrics["chosen_drift"] > self.most else 0
-        return self.over >= self.patience
-
-
-class Trials:
-    """The policies that were tried in mid-training: the best is kept in the run, for resuming."""
-
-    def __init__(self, run: Run, check: Check | None, config: DPOConfig):
-        self.run, self.check = run, check if config.check_every else None
-        self.every, self.patience = config.check_every, config.patience
-        self._file = run.path / "trials.json"
-        self.success = json.loads(self._file.read_text()) if self._file.is_file() else {}
-
-    def due(self, step: int, last: int) -> bool:
-        """Whether to try the policy after `step`, if that has not been done."""
-        return (
-            self.check is not None
-            and str(step) not in self.success
-            and ((step + 1) % self.every == 0 or step == last)
-        )
-
-    def hold(self, vla: VLA, step: int) -> float:
-        best = max(self.success.values(), default=-1.0)
-        tried = self.run.path / f"tried-{step}"  # of its own: who plays it may keep it by name
-        vla.save(tried)
-        rate = self.check(tried)
-        if rate > best:
-            vla.save(self.run.path / "best")
-        shutil.rmtree(tried)
-        self.success[str(step)] = rate
-        write_json(self._file, self.success)
-        return rate
-
-    @property
-    def over(self) -> bool:
-        """Whether the last `patience` trials were no better than one before."""
-        rates = list(self.success.values())
-        return len(rates) > self.patience and max(rates[-self.patience :]) <= max(
-            rates[: -self.patience]
-        )
-
-
 def train(
     config: DPOConfig,
     start: VLA,
@@ -270,7 +217,11 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
-    drift, trials, ended = Drift(config.most_drift), Trials(run, check, config), ""
+    drift, trials, ended = (
+        Drift(config.most_drift),
+        Trials(run, check, config.check_every, config.patience),
+        "",
+    )
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)

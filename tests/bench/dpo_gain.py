@@ -30,8 +30,9 @@ from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
 from robostack.prefer.compare import PreferConfig
 from robostack.rewards.load import LEARNED
-from robostack.sim.arena import Arena, BranchConfig, RunnerConfig
+from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
+from robostack.sim.worker import RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig
 
 

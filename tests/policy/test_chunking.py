@@ -137,7 +137,7 @@ def test_lockstep_delays_are_refused_for_a_served_policy(keys):
     pytest.importorskip("websockets")
     from serving import serving
 
-    from robostack.sim.arena import RunnerConfig, Worker
+    from robostack.sim.worker import RunnerConfig, Worker
 
     worker = Worker()
     with serving(steps=5) as served:

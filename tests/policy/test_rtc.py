@@ -280,7 +280,7 @@ def test_actions_beyond_the_bounds_are_not_carried_into_a_chunk(vla, seen):
 
 
 def test_an_evaluation_with_chunking_that_would_have_no_effect_is_refused():
-    from robostack.sim.arena import RunnerConfig
+    from robostack.sim.worker import RunnerConfig
 
     assert RunnerConfig(delay=2, rtc="guided").delay == 2
     for delay, mode in ((-1, "none"), (0, "guided"), (0, "clamped")):

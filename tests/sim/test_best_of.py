@@ -9,8 +9,9 @@ from robostack.policy.vla import VLA, VLAConfig
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.load import KINDS
 from robostack.rewards.saved import SavedReward
-from robostack.sim.arena import RunnerConfig, Trial, Unplayable, Worker, play
+from robostack.sim.arena import Trial, play
 from robostack.sim.env import EnvConfig, make_env
+from robostack.sim.worker import RunnerConfig, Unplayable, Worker
 
 BLIND = EnvConfig(task="Lift", cameras={}, horizon=16)
 
