@@ -20,7 +20,7 @@ from robostack.ledger import read_rows
 from robostack.policy.checkpoint import fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
-from robostack.sim import arena
+from robostack.sim import arena, worker
 from robostack.sim.env import EnvConfig, make_env
 
 BLIND = EnvConfig(task="Lift", render="none", horizon=5)
@@ -54,7 +54,7 @@ def policy(tmp_path_factory):
     return folder
 
 
-RUNNER = arena.RunnerConfig(execute=4, steps=1)
+RUNNER = worker.RunnerConfig(execute=4, steps=1)
 
 
 def evaluation(out, policies=("random",), env=BLIND, workers=1, config=(), **how):
@@ -267,7 +267,7 @@ def test_a_task_without_an_expert_is_said_once(tmp_path, capsys):
 
 
 def test_a_longer_chunk_than_the_policys_is_said_once(tmp_path, policy):
-    config = {"runner": arena.RunnerConfig(execute=5)}
+    config = {"runner": worker.RunnerConfig(execute=5)}
     found = evaluate(tmp_path / "e", (policy,), config=config)
     assert "expected 1 to 4" in found["problems"][0]["what"] and rows(tmp_path / "e") == []
 
@@ -297,7 +297,7 @@ def test_an_episode_that_breaks_is_told_kept_apart_and_played_again(tmp_path, mo
 
 
 def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, monkeypatch):
-    opened, times = arena.make_env, []
+    opened, times = worker.make_env, []
 
     def greedy(config):
         times.append(config)
@@ -305,7 +305,7 @@ def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, monkeypatc
             raise MemoryError("cannot allocate")
         return opened(config)
 
-    monkeypatch.setattr(arena, "make_env", greedy)
+    monkeypatch.setattr(worker, "make_env", greedy)
     found = evaluate(tmp_path / "e")
     assert found["problems"] == [] and found["cells"][0]["episodes"] == 2
     assert found["failures"][0]["what"] == "MemoryError: cannot allocate"

@@ -55,8 +55,12 @@ class Lessons:
             )
         self.done = label_done(data)
         lost = ~data.success & (data.length > BLURRED)
-        # a try from half-way that ran out of steps is no failure, unless there is no other
-        self.lost = np.flatnonzero(lost & data.whole if (lost & data.whole).any() else lost)
+        # a try from half-way, or one of several that was cut off before anybody could have been
+        # done, is no failure, unless there is no other
+        several = np.array([bool(track.group) for track in data.tracks])
+        cut = several & (data.length < data.length[won].min())
+        real = lost & data.whole & ~cut
+        self.lost = np.flatnonzero(real if real.any() else lost)
         self.held_out = self._hold_out()
         self._tasks = tuple(data.tracks[i].task for i in self.labelled)
         self._alike: dict[str, list[int]] = {}

@@ -115,6 +115,16 @@ def test_lessons_say_what_is_known_of_each_kind(lessons):
     assert (tasks[lesson.kinds != WRONG] == right).all()
 
 
+def test_tries_that_were_cut_off_before_anybody_was_done_are_no_failures(progress):
+    whole = [square_episode(s, success=s % 2 == 0) for s in range(4)]
+    short = [square_episode(s, steps=4, success=False) for s in range(4, 8)]
+    alone = replace(square_episode(8, steps=4, success=False), group="")  # it ended by itself
+    lessons = Lessons(RewardData([*whole, *short, alone], progress.eye), 3, 0.3, 0.3)
+    assert lessons.lost.tolist() == [1, 3, 8]
+    only = Lessons(RewardData([whole[0], whole[2], *short], progress.eye), 3, 0.3, 0.3)
+    assert only.lost.tolist() == [2, 3, 4, 5]  # better than nothing
+
+
 def test_frames_that_are_done_belong_to_the_end_of_successes(lessons):
     done = np.flatnonzero(lessons.done == 1)
     data = lessons.data
