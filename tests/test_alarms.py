@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from robostack import alarms
 from robostack.alarms import (
     CLAIM,
     TRIM,
@@ -83,6 +84,48 @@ def test_episodes_that_each_stay_at_their_own_place_are_not_taken_for_another_po
 def test_the_very_same_episodes_do_not_diverge_at_all():
     base = normal(np.random.default_rng(0), 0, 1, 6, 40, 5)
     assert divergence(base, base) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_discriminator_that_is_off_by_a_constant_is_put_right_by_the_base(monkeypatch):
+    """Over what the base visits the density ratio has mean 1, whatever the logits' offset."""
+    rng = np.random.default_rng(0)
+    policy, base = normal(rng, 0.7, 1), normal(rng, 0, 1)
+    wanted = divergence(policy, base)
+    true = alarms.discriminate
+
+    def off(positive, negative, ridge):
+        weights = true(positive, negative, ridge)
+        weights[-1] += 0.5  # of the feature that is always 1
+        return weights
+
+    scores = iter([0, 1, 1, 1, 1] * 2)  # the first ridge, which the unpatched one may not choose
+    monkeypatch.setattr(alarms, "confusion", lambda *_: next(scores))
+    plain = divergence(policy, base)
+    scores = iter([0, 1, 1, 1, 1] * 2)
+    monkeypatch.setattr(alarms, "discriminate", off)
+    assert divergence(policy, base) == pytest.approx(plain, rel=1e-6)
+    assert plain == pytest.approx(wanted, rel=0.3) and plain > 0.2
+
+
+def test_what_a_discriminator_learned_by_heart_does_not_count(monkeypatch):
+    """Few rows, many features, and a ridge that is far too small: on the rows that it learned from
+    it would find differences that are not there."""
+    monkeypatch.setattr(alarms, "RIDGES", (1e-6,))
+    monkeypatch.setattr(alarms, "confusion", lambda w, *_: float(not w.any()))  # take what it says
+    rng = np.random.default_rng(0)
+    policy, base = (normal(rng, 0, 1, 4, 40, 30) for _ in range(2))
+    assert divergence(policy, base) < 1  # learned and applied on the same rows it is beyond 1e15
+
+
+def test_the_largest_ratios_are_left_out_by_their_share(monkeypatch):
+    m, found = 1.0, []
+    for trim in (TRIM, 0.0):
+        monkeypatch.setattr(alarms, "TRIM", trim)
+        rngs = map(np.random.default_rng, range(4))
+        found.append(np.mean([divergence(normal(r, m, 1), normal(r, 0, 1)) for r in rngs]))
+    kept = below(2.326348 - m) / (1 - TRIM)  # of the mean, by the closed form
+    assert (1 + found[0]) / (1 + found[1]) == pytest.approx(kept, abs=0.04)
+    assert kept < 0.93
 
 
 def test_units_and_features_that_never_change_do_not_matter():
