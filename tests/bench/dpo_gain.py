@@ -53,6 +53,7 @@ TASKS = {
     "tabletop/pick": Setting(200, 3000, BranchConfig(tries=5, points=5, every=10, span=40)),
 }
 DPO = DPOConfig(steps=600, lr=2e-4)
+REWARD_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Cell:
             stages.collect(self.arena, config, tries, self.out / "bc", existing="reuse")
             for kind in LEARNED:
                 learned = self.out / "rewards" / kind
-                config = RewardConfig(kind=kind, steps=300)
+                config = RewardConfig(kind=kind, steps=REWARD_STEPS)
                 stages.train_reward(config, [demos, tries], learned, self.seed, existing="reuse")
             names = ["keypoints", "deviation", *(str(self.out / "rewards" / k) for k in LEARNED)]
             self._rewards = score.load_rewards(names, [demos], VLAConfig().horizon)

@@ -1,0 +1,50 @@
+"""The benchmarks that make evidence still run, on tiny settings, and go on where they were."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "bench"))
+
+import dpo_gain  # noqa: E402
+
+from robostack.sim.arena import BranchConfig  # noqa: E402
+
+TINY = dpo_gain.Setting(2, 4, BranchConfig(tries=2, points=2, every=4, span=4), starts=2, seeds=2)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
+    monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
+    monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
+
+
+@pytest.mark.slow
+def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, monkeypatch, capsys):
+    words = ["dpo_gain.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, "--arms", "main", "--arms", "controls"])
+    dpo_gain.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["task"] == "Lift" and told["episodes"] == 4 and told["seeds"] == 2
+    assert set(told["arms"]) == {*dpo_gain.MAIN, *dpo_gain.CONTROLS}
+    for arm in told["arms"].values():
+        low, high = arm["gain_ci95"]
+        assert low <= arm["gain"] <= high and len(arm["by_seed"]) == 2
+    assert told["gain"] == told["arms"]["dpo"]["gain"]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    assert len(made) > 20
+    dpo_gain.main()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+
+
+@pytest.mark.parametrize("name", list(dpo_gain.ARMS))
+def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
+    arm = dpo_gain.ARMS[name]
+    replace(dpo_gain.PreferConfig(), **(arm.prefer or {}))
+    replace(dpo_gain.DPO, **(arm.learn or {}))
+    assert arm.acts in ("", "bc", *dpo_gain.ARMS) and (arm.best_of > 1) == bool(arm.judge)
