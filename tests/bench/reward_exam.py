@@ -31,6 +31,7 @@ from robostack.exam.sit import sit
 from robostack.learn.reward import RewardConfig
 from robostack.rewards.eye import EyeConfig
 from robostack.rewards.load import load_reward
+from robostack.rewards.progress import ProgressConfig
 from robostack.sim.cases import CaseConfig, TryConfig
 
 SHIFTS = {"camera": 0.5, "light": 1.0, "distractors": 1.0}
@@ -48,6 +49,7 @@ class Part:
     steps: dict[str, int]
     side: int  # [px] of what the rewards look at
     points: int = 2  # states of an episode that tries start from
+    wrong: float = 0.25  # share of progress' lessons under another instruction
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ LONG = {"progress": 4000, "success": 1200, "world_model": 1200}
 FULL = Scale(
     {
         "robosuite": Part(("Lift", "Stack", "PickPlaceCan"), 60, 20, LONG, side=64),
-        # words are only read where there are many scenes to learn them from
-        "tabletop": Part(("tabletop/pick",), 240, 20, LONG, side=64, points=1),
+        # words are only read where many scenes, and many wrong ones, are there to learn them from
+        "tabletop": Part(("tabletop/pick",), 240, 20, LONG, side=64, points=1, wrong=0.45),
     }
 )
 QUICK = Scale(
@@ -90,7 +92,8 @@ class Clock:
 
 def learned(part: Part, kind: str) -> RewardConfig:
     eye = EyeConfig(side=part.side)
-    return RewardConfig(kind=kind, steps=part.steps.get(kind, 1), eye=eye)
+    progress = ProgressConfig(wrong=part.wrong)
+    return RewardConfig(kind=kind, steps=part.steps.get(kind, 1), eye=eye, progress=progress)
 
 
 def judged(scale: Scale, name: str, out: Path) -> dict:
