@@ -57,6 +57,7 @@ class Page:
         return told["result"].get("value")
 
     def press(self, key):
+        self.call("Page.bringToFront")  # a page in the background may not get it
         text = {"text": key} if len(key) == 1 else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)

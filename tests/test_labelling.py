@@ -185,7 +185,7 @@ def key(page):
 
 def log_in(browser, site, name="ada"):
     page = browser.open(site.address)
-    wait(lambda: page.ask("document.readyState") == "complete")
+    wait(lambda: page.ask("typeof begin === 'function' && document.readyState === 'complete'"))
     page.ask(f"localStorage.annotator = '{name}'; begin()")
     wait(lambda: key(page))
     return page
@@ -215,7 +215,7 @@ def test_keys_answer_and_everything_is_on_the_disk(browser, site):
 @pytest.mark.slow
 def test_a_name_is_asked_for_once(browser, site):
     page = browser.open(site.address)
-    wait(lambda: page.ask("document.readyState") == "complete")
+    wait(lambda: page.ask("typeof begin === 'function' && document.readyState === 'complete'"))
     assert page.ask("!$('login').hidden && $('work').hidden")
     page.ask("$('name').value = ' Grace '; $('login').requestSubmit()")
     wait(lambda: key(page))
@@ -246,7 +246,7 @@ def test_nothing_is_lost_while_the_server_is_down_and_the_tab_is_closed(browser,
     shown = key(page)
     site.stop()
     page.press("ArrowLeft")
-    wait(lambda: "1 kept here" in page.ask("$('note').textContent"))
+    wait(lambda: "1 kept here" in page.ask("$('note').textContent"), 60)
     page.close()
     assert site.answers() == []
     site.start()  # another process would find the same ledger

@@ -12,12 +12,15 @@ it does not know, which a writer may therefore only add where ignoring them does
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +105,28 @@ def _known(kind: type, raw: dict[str, Any], prefix: str = "") -> tuple[dict, lis
     return kept, unknown
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until this is over: native code that it reaches in the middle makes an error of
+    its own of it, and a whole file would be called damaged."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[tuple] = []
+    before = signal.signal(signal.SIGINT, lambda *what: came.append(what))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[0])
+
+
 def load_weights(policy: nn.Module, folder: Path, given: set[str]) -> None:
     """Into `policy` all its weights but the `given` ones, each in its own dtype."""
     try:
-        weights = load_file(folder / WEIGHTS)
+        with uninterrupted():
+            weights = load_file(folder / WEIGHTS)
     except Exception as error:
         raise CheckpointError(f"{folder / WEIGHTS} is damaged: {error}") from None
     own = {name: tensor for name, tensor in policy.state_dict().items() if name not in given}

@@ -1,11 +1,15 @@
 """A policy folder brings back the same policy, or an error that says what does not fit."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from robostack.policy import checkpoint
 from robostack.policy.checkpoint import CARD, WEIGHTS, CheckpointError
 from robostack.policy.vla import VLA
 
@@ -114,3 +118,22 @@ def test_a_folder_is_only_a_policy_once_its_card_is_written(vla, tmp_path, monke
         vla.save(tmp_path)
     with pytest.raises(CheckpointError):  # old card beside perhaps new weights would be a lie
         VLA.load(tmp_path)
+
+
+def test_an_interrupt_while_weights_are_read_is_an_interrupt_and_no_damage(
+    vla, tmp_path, monkeypatch
+):
+    vla.save(tmp_path)
+    read = checkpoint.load_file
+
+    def interrupted(path):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # the handler runs here, in the middle of it
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "load_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        VLA.load(tmp_path)
+    monkeypatch.setattr(checkpoint, "load_file", read)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    VLA.load(tmp_path)
