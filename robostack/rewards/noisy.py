@@ -39,12 +39,12 @@ class NoisyConfig:
 
 def tied(margin: Tensor, label: Tensor) -> Tensor:
     """Loss f32[B] of r_chosen - r_rejected under Bradley-Terry with ties (Rao and Kupper 1967,
-    VideoAlign's eq. 2): a label of 1 says that chosen is better, of one half that neither is."""
+    VideoAlign's eq. 2). A label is the chance that chosen is the better one; one of exactly one
+    half says that neither is."""
     edge = float(np.log(TIES))
     better, worse = F.softplus(edge - margin), F.softplus(edge + margin)
     even = better + worse - float(np.log(TIES**2 - 1))
-    share = 1 - (2 * label - 1).abs()
-    return share * even + (1 - share) * torch.where(label >= 0.5, better, worse)
+    return torch.where(label == 0.5, even, label * better + (1 - label) * worse)
 
 
 class NoisyReward(LearnedReward):

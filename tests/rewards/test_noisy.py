@@ -138,6 +138,13 @@ def test_a_tie_is_likeliest_where_both_are_worth_the_same_and_then_two_thirds():
     assert math.exp(-at[0.0]) == pytest.approx((TIES - 1) / (TIES + 1), abs=1e-5)
 
 
+def test_a_label_that_may_be_wrong_asks_for_no_endless_margin_and_is_no_tie():
+    margin, label = torch.tensor([0.0, 3.0, 30.0]), torch.full((3,), 0.95)
+    loss = tied(margin, label)
+    by_hand = 0.95 * tied(margin, torch.ones(3)) + 0.05 * tied(-margin, torch.ones(3))
+    assert torch.allclose(loss, by_hand, atol=1e-6) and loss[1] < loss[0] and loss[1] < loss[2]
+
+
 def test_a_reward_without_cameras_to_look_through_is_refused(noisy):
     seen = replace(make_episode(0).observation(0), images={})
     with pytest.raises(ValueError, match="looks at"):
