@@ -50,7 +50,7 @@ def of_tries(
                 gains(e, {name: table[i] for name, table in scores.items()})
                 | {f"{name}.rank": float(rank[k]) for name, rank in ranks.items()},
                 e.success,
-                in_ranges(chunks[k], e.spec),
+                in_ranges(e.actions[: config.end(len(e))], e.spec),
             )
             for k, (i, e) in enumerate(zip(ids, tries))
         ]

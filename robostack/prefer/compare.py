@@ -30,7 +30,7 @@ class PreferConfig:
     )
     keep: float = 0.5  # share of comparisons, those of largest margin, that become preferences
     certain: float = 1.0  # share of comparisons, those whose terms agree most, that are considered
-    apart: float = 0.02  # least root mean square difference of two chunks, in ranges of the actions
+    apart: float = 0.02  # least root mean square difference of two clips, in ranges of the actions
     tie: float = 0.0  # comparisons with a margin up to this are kept as ties; 0: none are
     pairs: int = 2  # comparisons a state, at most
     source: Literal["tries", "demonstrations", "people"] = "tries"  # that began at one state; or
@@ -72,7 +72,7 @@ class Candidate:
     clip: Clip
     gains: dict[str, float]  # by term, higher is better
     success: bool | None  # of what was done; None: it was never executed
-    chunk: np.ndarray = field(compare=False, repr=False)  # f32[H, A], in ranges of the actions
+    chunk: np.ndarray = field(compare=False, repr=False)  # its actions f32[T, A], in their ranges
 
     @property
     def name(self) -> tuple:
@@ -114,7 +114,7 @@ def build(
         raise ValueError(
             "nothing to prefer: "
             + (
-                f"all {len(found)} comparisons are of chunks less than apart={config.apart} apart"
+                f"all {len(found)} comparisons are of clips less than apart={config.apart} apart"
                 if found and not apart
                 else "all tries from the same state are equally good"
             )

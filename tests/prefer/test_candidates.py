@@ -113,3 +113,18 @@ def test_actions_are_measured_in_what_they_may_range_over():
     low, high = np.full((2, 3), SPEC.action_low), np.full((2, 3), SPEC.action_high)
     assert (candidates.in_ranges(low, SPEC) == 0).all()
     assert (candidates.in_ranges(high, SPEC) == 1).all()
+
+
+def test_tries_that_begin_alike_and_part_later_are_no_duplicates_where_all_of_them_is_learned():
+    first = make_episode(0, steps=12)
+    later = np.concatenate([first.actions[:4], -first.actions[4:]])
+    tries = {"a": first, "b": make_episode(1, steps=12, actions=later)}
+    scores = {"progress": {"a": np.array([0, 1.0]), "b": np.array([0, 0.0])}}
+
+    def built(clip):
+        config = PreferConfig(weights={"progress": 1.0}, horizon=4, keep=1.0, clip=clip)
+        return build(candidates.of_tries(tries, scores, {}, config), config, seed=0)
+
+    assert len(built(-1)[0]) == 1
+    with pytest.raises(ValueError, match="apart"):
+        built(0)
