@@ -56,9 +56,7 @@ class DPOConfig:
     beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk
     temperature: float = 0.0  # of labels: p = sigmoid(margin / temperature); 0: chosen is better
     smoothing: float = 0.0  # chance that a label is wrong
-    safeguard: float = (
-        0.5  # share of the chosen error's descent that rejecting may not undo; 0: off
-    )
+    safeguard: float = 0.5  # share of the chosen error's descent that stays, see `safeguard`
     anchor: float = 1.0
     rehearsal: float = 1.0  # cloning on demonstrations alongside
     most_drift: float = 0.0  # end once the chosen error stays so far above the reference's; 0: off
@@ -217,11 +215,8 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
-    drift, trials, ended = (
-        Drift(config.most_drift),
-        Trials(run, check, config.check_every, config.patience),
-        "",
-    )
+    drift, ended = Drift(config.most_drift), ""
+    trials = Trials(run, check, config.check_every, config.patience)
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
         pick = random.choice(len(pairs), config.batch)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from robostack.learn import processes
 from robostack.learn.run import Run, write_json
 from robostack.policy.vla import VLA
 
@@ -29,6 +30,8 @@ class Trials:
     """The policies that were tried in mid-training: the best is kept in the run, for resuming."""
 
     def __init__(self, run: Run, check: Check | None, every: int, patience: int):
+        if every and processes.count() > 1:
+            raise ValueError("check_every: a policy is tried by one process; 0 where several train")
         self.run, self.check = run, check if every else None
         self.every, self.patience = every, patience
         self._file = run.path / "trials.json"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
+from robostack.policy.checkpoint import uninterrupted
 from robostack.protocols import Reward
 from robostack.rewards.combined import Combined
 from robostack.rewards.deviation import Deviation
@@ -39,7 +40,8 @@ def load_reward(path: str | Path) -> SavedReward:
     parts = {name: load_reward(folder / name) for name in card.get("parts", [])}
     try:
         file = folder / WEIGHTS
-        arrays = load_file(file) if file.is_file() else {}
+        with uninterrupted():
+            arrays = load_file(file) if file.is_file() else {}
         reward = kind.restore(card["spec"], card["settings"], arrays, parts)
     except RewardError:
         raise

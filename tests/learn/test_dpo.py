@@ -11,9 +11,10 @@ import torch
 from fakes import make_episode
 
 from robostack.augment import AugmentConfig
-from robostack.learn import dpo
+from robostack.learn import dpo, processes
 from robostack.learn.pairs import Flows, PairData, PairError, encode, flows
 from robostack.learn.run import generator, rng
+from robostack.learn.trials import Trials
 from robostack.types import Clip, Preference
 
 DRAWS = 4
@@ -261,6 +262,12 @@ def test_trying_a_policy_changes_nothing_of_its_training(vla, new_run, weights):
     )
     watched, _ = tried(vla, new_run("tried"), [0.1, 0.2, 0.3, 0.4])
     assert weights(watched) == weights(plain)
+
+
+def test_several_processes_are_told_that_one_tries_policies(vla, new_run, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(ValueError, match="tried by one process"):
+        Trials(new_run("a"), lambda folder: 1.0, 2, 2)
 
 
 def test_trials_are_not_held_again_after_an_interruption(vla, new_run, stop_before, weights):
