@@ -265,9 +265,10 @@ def test_trying_a_policy_changes_nothing_of_its_training(vla, new_run, weights):
 
 
 def test_several_processes_are_told_that_one_tries_policies(vla, new_run, monkeypatch):
+    run = new_run("a")
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(ValueError, match="tried by one process"):
-        Trials(new_run("a"), lambda folder: 1.0, 2, 2)
+        Trials(run, lambda folder: 1.0, 2, 2)
 
 
 def test_trials_are_not_held_again_after_an_interruption(vla, new_run, stop_before, weights):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fakes import backwards, square_episode
 
 from robostack.protocols import Explains
@@ -84,6 +85,19 @@ def test_hops_nearly_undo_themselves(progress):
     start = (1 + hops[-1].clamp(max=0))[:, None]
     there_and_back = land(land(start, hops), hops.T)
     assert float((there_and_back - start).abs().mean().detach()) < 0.12
+
+
+@pytest.mark.parametrize(("way", "least", "most"), [(0.1, 0.0, 0.2), (0.6, DONE, 1.0)])
+def test_nobody_is_done_who_does_not_look_half_way_there(progress, monkeypatch, way, least, most):
+    """The success head may be sure of itself; the estimates have a say, too."""
+
+    def estimates(vectors, goal):
+        one = torch.ones(len(vectors))
+        return way * one, way * one, 0 * one, one
+
+    monkeypatch.setattr(progress, "_estimates", estimates)
+    potential = progress.score(square_episode(0))
+    assert (potential >= least).all() and (potential <= most).all()
 
 
 @pytest.fixture(scope="module")
