@@ -11,6 +11,7 @@ recovery      disturbed, it drops everything, begins anew and succeeds
 hover         the expert gets close and stays there until time is up
 wrong object  the expert does something else than it was asked (tasks with several requests)
 try           short ones that share a start state, in groups: which chunk was better?
+after success the expert succeeds, and then goes on, rests or drifts a while: may the arm stop?
 """
 
 from __future__ import annotations
@@ -25,10 +26,20 @@ from robostack.sim.env import SimEnv
 from robostack.sim.scene import Scene
 from robostack.types import Episode, Observation
 
-KINDS = ("success", "near miss", "failure", "recovery", "hover", "wrong object", "try")
-SUCCEED = ("success", "recovery")
+KINDS = (
+    "success",
+    "near miss",
+    "failure",
+    "recovery",
+    "hover",
+    "wrong object",
+    "try",
+    "after success",
+)
+SUCCEED = ("success", "recovery", "after success")
 BESIDE = (0.025, 0.05)  # [m] by which a grasp misses
 ASIDE = (0.06, 0.13)  # [m] by which a place is missed
+AFTER = (5, 20)  # steps that an episode goes on after success
 _DRAWS = 6  # of a case whose outcome was not the one that was asked for
 
 
@@ -120,21 +131,37 @@ class Cases:
             drawn = hash_seed(seed, KINDS.index(kind), draw)
             rng = np.random.default_rng(drawn)
             script, most = self._script(kind, rng, length, 0.85**draw)
-            policy = Scripted(self.env, script)
-            # an episode that ends with its time looks like all others of its length
-            episode = rollout(
-                self.env, policy, seed, policy_seed=drawn, max_steps=most, label=kind, source="demo"
-            )
+            episode = self._play(kind, script, seed, drawn, most)
+            if kind == "after success" and episode.success:
+                episode = self._go_on(len(episode), rng, seed, drawn)
             if bool(episode.success) == (kind in SUCCEED):
                 return episode
         return None
+
+    def _play(self, kind: str, script: Callable, seed: int, drawn: int, most: int) -> Episode:
+        # an episode that ends with its time looks like all others of its length
+        policy = Scripted(self.env, script)
+        return rollout(
+            self.env, policy, seed, policy_seed=drawn, max_steps=most, label=kind, source="demo"
+        )
+
+    def _go_on(self, steps: int, rng: np.random.Generator, seed: int, drawn: int) -> Episode:
+        """The success that took the expert so many steps, and what it does after it."""
+        what = [None, self._stay, self._drift][rng.integers(3)]
+        script = self._then(steps, what) if what else self._expert
+        self.env.ends = False
+        try:
+            most = steps + int(rng.integers(*AFTER, endpoint=True))
+            return self._play("after success", script, seed, drawn, most)
+        finally:
+            self.env.ends = True
 
     def _script(self, kind: str, rng: np.random.Generator, length: int, sooner: float):
         """The script of a kind and the steps that it is given. `length` is that of the success;
         `sooner` shortens what the expert may do before it is interrupted."""
         horizon = self.env.horizon
         extra = round(length * rng.uniform(1.0, 1.5))
-        if kind == "success":
+        if kind in ("success", "after success"):
             return self._expert, horizon
         target = self.env.goal_body
         way = rng.random() if kind == "near miss" else 0
@@ -226,6 +253,13 @@ class Cases:
         while True:
             noise = 0.05 * rng.standard_normal(len(last))
             yield np.where(self._moves, noise, np.sign(last))
+
+    def _drift(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
+        """A slow, smooth random walk; the fingers stay as they are."""
+        drift = np.zeros(len(self._moves))
+        while True:
+            drift = 0.9 * drift + 0.1 * rng.standard_normal(len(drift))
+            yield np.where(self._moves, drift, np.sign(last))
 
     # tries ---------------------------------------------------------------------------------
     def _tries(self, model: Episode, seed: int) -> list[Episode]:

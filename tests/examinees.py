@@ -47,7 +47,7 @@ def make(seed, states, truth, task, label, shift="", group=""):
         stamps=np.arange(n) / 10.0,
         actions=actions,
         task=task,
-        success=label == "success" or bool(label == "try" and truth[-1] >= 1),
+        success=label in ("success", "after success") or bool(label == "try" and truth[-1] >= 1),
         terminated=label == "success",
         source="demo",
         seed=seed,

@@ -17,7 +17,7 @@ from robostack.exam.sheet import Case, NotApplicable, Sheet
 from robostack.figures import BAD, GOOD, INK, PALETTE, SOFT, svg
 from robostack.types import Episode
 
-SHOWN = ("success", "recovery", "near miss", "hover", "failure", "wrong object")
+SHOWN = ("success", "recovery", "after success", "near miss", "hover", "failure", "wrong object")
 TASKS, FRAMES, SIDE = 8, 5, 72  # tasks shown, frames of a strip, their side [px]
 
 

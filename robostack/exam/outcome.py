@@ -84,10 +84,13 @@ def detector(sheet: Sheet) -> dict[str, Number]:
 
     The first True of an episode is a hit if it succeeds, no earlier than `early` steps before it
     does; every other one is a false stop. An episode succeeds when the simulator's truth is 1 for
-    the first time, else with its last observation.
+    the first time, else with its last observation. Recall is of the successes that went on for
+    `early` steps, if there are any: the others leave hardly a frame to be sure by.
     """
     found = sheet.require(STOPS, as_asked, "episode of known outcome")
     won = np.array([case.outcome == 2 for case, _ in found])
+    long = won & [len(said) - 1 - _done(case) >= sheet.config.early for case, said in found]
+    asked = long if long.any() else won
     stopped = np.array([said.any() for _, said in found])
     delay = np.array([said.argmax() - _done(case) for case, said in found])
     hit = stopped & won & (delay >= -sheet.config.early)
@@ -96,8 +99,8 @@ def detector(sheet: Sheet) -> dict[str, Number]:
     }
     if stopped.any():
         numbers["stop_precision"] = sheet.number(ratio(hit, stopped), won.astype(int))
-    if won.any():
-        numbers["stop_recall"] = sheet.number(ratio(hit, won), won.astype(int))
+    if asked.any():
+        numbers["stop_recall"] = sheet.number(ratio(hit & asked, asked), won + 1 * asked)
     if hit.any():
         numbers["stop_delay"] = sheet.mean(list(delay[hit]))
     return numbers

@@ -18,6 +18,7 @@ CLASSES = {
     "hover": 1,
     "success": 2,
     "recovery": 2,
+    "after success": 2,
 }
 TRY = "try"  # a short episode of a group, judged by the trial of choices alone
 
@@ -161,8 +162,8 @@ def as_asked(case: Case) -> bool:
 
 
 def straight(case: Case) -> bool:
-    """A success that is no recovery: ordered in time."""
-    return case.outcome == 2 and case.label != "recovery"
+    """A success that is no recovery and ends there: ordered in time."""
+    return case.outcome == 2 and case.label not in ("recovery", "after success")
 
 
 def succeeded(case: Case) -> bool:

@@ -162,6 +162,7 @@ def _label_evenly(label: np.ndarray, borders: np.ndarray, usually: np.ndarray) -
         late = share * (k + 1 - (last - t) / usually[k])
         label[t] = np.where(late >= share * k, late, np.nan)
         label[first] = share * k
+    label[borders[-1]] = 1.0  # also where the last segment is empty
 
 
 def _shared_rests(events: list[Events]) -> list[tuple[int, ...]]:

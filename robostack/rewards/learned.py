@@ -36,6 +36,7 @@ class Track:
     whole: bool  # whether it began at the beginning, and not at some state half-way
     group: str  # tries that began in the very same state share a non-empty one
     length: int  # observations
+    arrived: int  # the first observation at which a success is done
 
 
 class RewardData:
@@ -45,12 +46,13 @@ class RewardData:
 
     def __init__(self, episodes: Iterable[Episode], eye: nn.Module):
         self.tracks: list[Track] = []
-        seen, states, actions = [], [], []
+        seen, states, actions, done = [], [], [], []
         for episode in episodes:
             require_pictures(episode)
             if self.tracks:
                 self.spec.require_same(episode.spec, "the first episode", "a later one")
             self.spec = episode.spec
+            done.append(when_done(episode))
             self.tracks.append(
                 Track(
                     episode.task,
@@ -58,6 +60,7 @@ class RewardData:
                     episode.whole,
                     episode.group,
                     len(episode) + 1,
+                    int(done[-1].argmax()),
                 )
             )
             seen.append(eye.look(episode.images))
@@ -68,7 +71,8 @@ class RewardData:
         self.length = np.array([track.length for track in self.tracks])
         self.first = np.concatenate([[0], np.cumsum(self.length)])[:-1]  # row of observation 0
         self.seen, self.states = np.concatenate(seen), np.concatenate(states)
-        self.actions = np.concatenate(actions)
+        self.actions, self.done = np.concatenate(actions), np.concatenate(done)
+        self.arrived = np.array([track.arrived for track in self.tracks])
         self.success = np.array([track.success for track in self.tracks])
         self.whole = np.array([track.whole for track in self.tracks])
         self.tasks = sorted({track.task for track in self.tracks})
@@ -106,6 +110,17 @@ class RewardData:
         if len(others) < 3 or random.random() < 0.2:
             others += [other for other in ELSEWHERE if other != task]
         return others[random.integers(len(others))]
+
+
+def when_done(episode: Episode) -> np.ndarray:
+    """bool[T+1]: which observations of a success are done. The simulator's truth knows; where it is
+    not known, only the last one is sure to be. None of what ended otherwise."""
+    done = np.zeros(len(episode) + 1, bool)
+    if episode.success:
+        done[-1] = True
+        if episode.truth is not None:
+            done |= episode.truth >= 1
+    return done
 
 
 def require_pictures(episode: Episode) -> None:

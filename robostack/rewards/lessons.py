@@ -12,7 +12,7 @@ from robostack.rewards.learned import RewardData
 from robostack.rewards.saved import RewardError
 
 RIGHT, WRONG, FAILED = range(3)  # a success; one under an instruction that it ignores; a failure
-BLURRED = 2  # observations before the end of a success of which nobody knows if it was done
+BLURRED = 2  # observations before a success is done of which nobody knows if it was
 LATE = 8  # observations before an end that one frame is drawn from: where done begins is fine work
 CEILING = 0.85, 0.5  # of a failure's progress: until half of its time, and at its end
 HELD_OUT, LEAST_HELD_OUT = 7, 4  # every seventh; at least so many of both outcomes
@@ -58,7 +58,7 @@ class Lessons:
         # a try from half-way, or one of several that was cut off before anybody could have been
         # done, is no failure, unless there is no other
         several = np.array([bool(track.group) for track in data.tracks])
-        cut = several & (data.length < data.length[won].min())
+        cut = several & (data.length <= data.arrived[won].min())
         real = lost & data.whole & ~cut
         self.lost = np.flatnonzero(real if real.any() else lost)
         self.held_out = self._hold_out()
@@ -67,11 +67,13 @@ class Lessons:
 
     def _label(self, episodes: list[int]) -> None:
         data = self.data
-        columns = [(data.states[data.rows(i)], data.actions[data.rows(i)]) for i in episodes]
-        events = [find_events(data.spec, *column) for column in columns]
-        labels, _ = label_progress(events, [_coarse(data.seen[data.rows(i)]) for i in episodes])
-        for i, label in zip(episodes, labels):
-            self.progress[data.rows(i)] = label
+        until = [slice(data.first[i], data.first[i] + data.arrived[i] + 1) for i in episodes]
+        events = [find_events(data.spec, data.states[own], data.actions[own]) for own in until]
+        labels, _ = label_progress(events, [_coarse(data.seen[own]) for own in until])
+        for i, own, label in zip(episodes, until, labels):
+            self.progress[own] = label
+            after = slice(own.stop, data.rows(i).stop)
+            self.progress[after][data.done[after]] = 1.0
 
     def _hold_out(self) -> list[int]:
         """Set aside every so many-th success and failure, to calibrate by; none where data are
@@ -162,11 +164,12 @@ def _coarse(seen: np.ndarray) -> np.ndarray:
 
 
 def label_done(data: RewardData) -> np.ndarray:
-    """f32 of every row: 1 at the end of a success, NaN shortly before it, else 0."""
-    done = np.zeros(len(data.states), np.float32)
+    """f32 of every row: 1 where a success is done; NaN shortly before it first is, and where it is
+    not for a moment afterwards; else 0."""
+    done = data.done.astype(np.float32)
     for i in np.flatnonzero(data.success):
-        done[data.rows(i)][-1 - BLURRED :] = np.nan
-        done[data.rows(i)][-1] = 1
+        own, since = data.rows(i), max(data.arrived[i] - BLURRED, 0)
+        done[own][since:] = np.where(data.done[own][since:], 1, np.nan)
     return done
 
 

@@ -41,9 +41,9 @@ class SuccessConfig:
 
 
 class SuccessDetector(LearnedReward):
-    """Positives are the last frames of successes; negatives are everything else: early frames,
-    those shortly before success, frames of failures and near misses, and done ones under a wrong
-    instruction."""
+    """Positives are the done frames of successes: where it is known when they were done all from
+    there on, else the last. Negatives are everything else: early frames, those shortly before
+    success, frames of failures and near misses, and done ones under a wrong instruction."""
 
     name = "success"
     Config = SuccessConfig
@@ -81,16 +81,16 @@ class SuccessDetector(LearnedReward):
         half, quarter = self.config.batch // 2, self.config.batch // 4
         done = random.choice(self.won, half)
         early = random.choice(self.won, quarter)
-        early_rows = random.integers(0, _undone(data.length[early]))
+        early_rows = random.integers(0, _undone(data.arrived[early]))
         late = random.random(quarter) < 0.5
         early_rows[late] = np.maximum(
-            _undone(data.length[early[late]]) - 1 - early_rows[late] % LATE, 0
+            _undone(data.arrived[early[late]]) - 1 - early_rows[late] % LATE, 0
         )
         failed = random.choice(self.lost if len(self.lost) else self.won, quarter)
-        keep = np.where(data.success[failed], _undone(data.length[failed]), data.length[failed])
+        keep = np.where(data.success[failed], _undone(data.arrived[failed]), data.length[failed])
         rows = np.concatenate(
             [
-                data.first[done] + data.length[done] - 1,
+                [self._done_row(data, episode, random) for episode in done],
                 data.first[early] + early_rows,
                 data.first[failed] + random.integers(0, keep),
             ]
@@ -103,6 +103,13 @@ class SuccessDetector(LearnedReward):
         label = torch.from_numpy(label).to(logits)
         loss = F.binary_cross_entropy_with_logits(logits, label)
         return loss, {"accuracy": float(((logits > 0) == (label > 0.5)).float().mean())}
+
+    def _done_row(self, data: RewardData, episode: int, random: np.random.Generator) -> int:
+        """A done row of a success: the first one half of the time, where done begins."""
+        first, rows = data.first[episode], data.rows(episode)
+        if random.random() < 0.5:
+            return first + data.arrived[episode]
+        return rows.start + random.choice(np.flatnonzero(data.done[rows]))
 
     def calibrate(self, data: RewardData) -> None:
         """Slope and offset of the logits (Platt) and the threshold, on episodes held out."""
@@ -162,9 +169,9 @@ class Watcher:
         return sum(self._recent) >= detector.config.votes
 
 
-def _undone(length: np.ndarray) -> np.ndarray:
-    """How many observations of a success are surely not done, given its observations i64[M]."""
-    return np.maximum(length - 1 - BLURRED, 1)
+def _undone(arrived: np.ndarray) -> np.ndarray:
+    """How many observations of a success are surely not done, given its first done i64[M]."""
+    return np.maximum(arrived - BLURRED, 1)
 
 
 def _threshold(probability: Tensor, label: Tensor, precision: float) -> Tensor:

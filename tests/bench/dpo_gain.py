@@ -50,7 +50,7 @@ class Setting:
 TASKS = {
     "Lift": Setting(8, 1200, BranchConfig(tries=5, points=5, every=8, span=32), seeds=3),
     "PickPlaceCan": Setting(16, 2000, BranchConfig(tries=5, points=6, every=20, span=60)),
-    "tabletop/pick": Setting(200, 3000, BranchConfig(tries=5, points=5, every=10, span=40)),
+    "tabletop/pick": Setting(400, 8000, BranchConfig(tries=5, points=5, every=10, span=40)),
 }
 DPO = DPOConfig(steps=600, lr=2e-4)
 REWARD_STEPS = 300

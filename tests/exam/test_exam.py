@@ -18,13 +18,15 @@ from examinees import (
     Examinee,
     HoverPayer,
     Oracle,
+    make,
     walk,
     write_examination,
 )
 
 from robostack.data.store import Store
+from robostack.exam.outcome import detector
 from robostack.exam.results import doubts, find_results
-from robostack.exam.sheet import ExamConfig, ExamError
+from robostack.exam.sheet import Case, ExamConfig, ExamError, Sheet
 from robostack.exam.sit import examined, sit
 from robostack.testing import check_reward
 
@@ -262,3 +264,21 @@ def test_settings_out_of_range_are_refused(field, bad):
 def test_examinees_keep_the_contract_of_rewards():
     check_reward(Clock(), walk(0, "success"))
     assert np.ptp(Constant().score(walk(0, "success"))) == 0
+
+
+def test_a_detector_is_asked_of_the_successes_that_go_on(config):
+    """One that needs three done frames finds none of those that end at once, and misses nothing."""
+    after = walk(0, "success")
+    tail = [np.concatenate([c, np.repeat(c[-1:], 8, axis=0)]) for c in (after.states, after.truth)]
+    after = make(0, tail[0].T, tail[1], LEFT, "after success")
+    sheet = Sheet(config)
+    for key, episode in {
+        "ends": walk(1, "success"),
+        "goes on": after,
+        "lost": walk(2, "failure"),
+    }.items():
+        sheet.cases.append(Case.of(episode, key, "store", "", ""))
+        done = episode.truth >= 1
+        sheet.said["stops", f"store/{key}"] = np.convolve(done, np.ones(3))[: len(done)] >= 3
+    numbers = {name: number["value"] for name, number in detector(sheet).items()}
+    assert numbers == {"false_stops": 0, "stop_precision": 1, "stop_recall": 1, "stop_delay": 2}

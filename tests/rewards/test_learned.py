@@ -9,7 +9,8 @@ from fakes import SQUARE_SPEC, make_episode, square_episode
 
 from robostack.protocols import Reward
 from robostack.rewards.eye import EyeConfig, SmallEye
-from robostack.rewards.learned import RewardData
+from robostack.rewards.learned import RewardData, when_done
+from robostack.rewards.lessons import BLURRED, Lessons, label_done
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import CARD, WEIGHTS, RewardError, read_card
 from robostack.types import SpecMismatch
@@ -37,6 +38,38 @@ def short(success=True):
         images={"top": np.zeros((2, 32, 32, 3), np.uint8)},
         success=success,
     )
+
+
+def tailed(seed, arrived=10, steps=16):
+    """A success that goes on after it, and flickers for a moment."""
+    truth = np.linspace(0, 0.9, steps + 1).astype(np.float32)
+    truth[arrived:] = 1
+    truth[arrived + 2] = 0.5
+    return replace(square_episode(seed, steps=steps), truth=truth, terminated=False)
+
+
+def test_what_comes_after_success_is_done_and_a_flicker_is_nobody_knows():
+    data = look([tailed(0), square_episode(1), square_episode(2, success=False)])
+    after, plain, lost = (label_done(data)[data.rows(i)] for i in range(3))
+    assert data.arrived[:2].tolist() == [10, 16]
+    assert np.flatnonzero(after == 1).tolist() == [10, 11, 13, 14, 15, 16]
+    assert np.flatnonzero(np.isnan(after)).tolist() == [8, 9, 12]
+    assert np.flatnonzero(plain == 1).tolist() == [16] and (lost == 0).all()
+    assert np.isnan(plain).sum() == BLURRED
+
+
+def test_the_truth_of_a_failure_makes_nothing_done():
+    """It was done for a moment, and dropped."""
+    episode = replace(tailed(0), success=False)
+    assert not when_done(episode).any()
+
+
+def test_progress_is_complete_from_success_on():
+    lessons = Lessons(look([*(tailed(s) for s in range(4)), square_episode(9)]), 3, 0.0, 0.0)
+    for i in range(4):
+        progress = lessons.progress[lessons.data.rows(i)]
+        assert progress[10] == 1 and (progress[:10] < 1).all()
+        assert np.isnan(progress[12]) and (np.delete(progress[10:], 2) == 1).all()
 
 
 @ALL

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robostack.sim.cases import KINDS, SUCCEED, CaseConfig, Cases, TryConfig, changed
+from robostack.sim.cases import AFTER, KINDS, SUCCEED, CaseConfig, Cases, TryConfig, changed
 from robostack.sim.env import EnvConfig, make_env
 
 
@@ -35,6 +35,15 @@ def test_hovering_takes_all_the_time_there_is(played):
     assert len(hover) == env.horizon
     still = np.linalg.norm(np.diff(hover.states[-20:, :3], axis=0), axis=1)
     assert still.max() < 0.01
+
+
+def test_after_success_the_same_start_goes_on_and_stays_done(played):
+    env, episodes = played
+    (after,) = [e for e in episodes if e.label == "after success"]
+    assert np.array_equal(after.states[0], episodes[0].states[0])
+    arrived = int((after.truth >= 1).argmax())
+    assert AFTER[0] <= len(after) - arrived <= AFTER[1] and not after.terminated
+    assert env.ends  # the next one ends at success again
 
 
 def test_tries_of_a_group_begin_in_the_very_same_state_and_differ_in_their_actions(played):
