@@ -136,6 +136,44 @@ def square_episode(seed: int, steps: int = 16, success=True, jerky=False) -> Epi
     )
 
 
+def square_tries(seed: int, up: bool, steps: int = 8, count: int = 4) -> list[Episode]:
+    """Tries from one state left of the middle, which differ in one action.
+
+    Either in how fast they go to the right, which is all there is to progress; or in action 1,
+    which moves the square up here, and only the truth knows that higher is better. As jerky ones,
+    they have their place as their state.
+    """
+    rng = np.random.default_rng([seed, 1])
+    x, row = rng.uniform(0.2, 0.4), rng.integers(10, 14)
+    found = []
+    for draw in rng.permutation(np.linspace(-0.8, 0.8, count)):
+        right, lift = (0.2, draw) if up else (draw, 0.0)
+        actions = np.tile(np.array([right, lift, -1], np.float32), (steps, 1))
+        far = np.arange(steps + 1) * (0.8 + right) / 16
+        columns = np.round(24 * (x + far)).astype(int)
+        rows = np.round(row - np.arange(steps + 1) * lift).astype(int)
+        truth = 0.5 + 0.03 * (row - rows) if up else x + far
+        frames = rng.integers(0, 30, (steps + 1, 32, 32, 3), dtype=np.uint8)
+        for frame, column, top in zip(frames, columns, rows):
+            frame[top : top + 8, column : column + 8] = 250
+        found.append(
+            make_episode(
+                seed,
+                steps,
+                spec=SQUARE_SPEC,
+                images={"top": frames},
+                states=(x + far)[:, None].astype(np.float32),
+                actions=actions,
+                success=False,
+                terminated=False,
+                keypoints={},
+                group=f"seed {seed} step 8",
+                truth=truth.astype(np.float32),
+            )
+        )
+    return found
+
+
 def backwards(episode: Episode) -> Episode:
     """The same pictures and states in reverse order."""
     images = {name: frames[::-1].copy() for name, frames in episode.images.items()}

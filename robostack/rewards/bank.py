@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 128  # states at which the ranking is calibrated
 GROUPS = 8  # states from which chunks were executed that are enough for it
+HELD_OUT = 4  # every fourth group is kept to calibrate by
+MOST = 64  # tries of a group; what shares a name beyond that shares no start
 NEAREST = 1e-4  # usual distance where the same episodes are there twice
 MARGIN = 0.03  # of outcomes that differ
 RIVALS = 6  # chunks that are no demonstration at each of them
@@ -131,20 +133,41 @@ def _distance(first: Tensor, second: Tensor) -> Tensor:
     return torch.cdist(first, second, p=1) / first.shape[1]
 
 
-def fit_ranking(model: WorldModel, data: RewardData, episodes: list[int]) -> Tensor:
+def split(data: RewardData) -> tuple[list[list[int]], list[list[int]]]:
+    """Groups of tries to learn from, and others to calibrate by; where there are few, all are for
+    the latter."""
+    groups = [group for group in data.groups() if len(group) <= MOST]
+    if len(groups) < HELD_OUT * GROUPS:
+        return [], groups
+    return [g for i, g in enumerate(groups) if i % HELD_OUT], groups[::HELD_OUT]
+
+
+def contests(data: RewardData, groups: list[list[int]]) -> list[np.ndarray]:
+    """Of every group of tries whose outcomes differ and are known, (better, worse) i64[M, 2]."""
+    found = []
+    for group in groups:
+        outcome = data.outcome[group]
+        pairs = np.argwhere(outcome[:, None] > outcome[None] + MARGIN)
+        if len(pairs):
+            found.append(np.array(group)[pairs])
+    return found
+
+
+def fit_ranking(
+    model: WorldModel, data: RewardData, groups: list[list[int]], episodes: list[int]
+) -> Tensor:
     """Non-negative weights of the energies, by logistic regression of "this chunk was better than
     that one" on their differences within a state (Bradley-Terry): what makes energies of one state
     comparable.
 
-    Better is what came out better where chunks were executed from one state: success, or else
-    further progress in the real last observation. Without such groups, it is the demonstrated chunk
-    of a success, against chunks near it.
+    Better is what came out better where chunks were executed from one state: by the data where
+    they know, else by progress in the real last observation. Without such groups, it is the
+    demonstrated chunk of a success, against chunks near it.
     """
     random = np.random.default_rng(0)
-    groups = [group for group in data.groups() if len(group) <= 64]
     if len(groups) >= GROUPS:
-        random.shuffle(groups)
-        found = [_executed(model, data, group) for group in groups[:EXAMPLES]]
+        order = random.permutation(len(groups))[:EXAMPLES]
+        found = [_executed(model, data, groups[i]) for i in order]
     else:
         long = [i for i in episodes if data.length[i] > model.config.horizon] or episodes
         found = [_demonstrated(model, data, long, random) for _ in range(EXAMPLES)]
@@ -162,15 +185,22 @@ def _executed(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
     chunks = [data.actions[data.first[i] + np.minimum(steps, data.length[i] - 2)] for i in group]
     seen, states = model.seen(data, data.first[group])
     energy = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task).mean(0)
+    outcome = torch.from_numpy(data.outcome[group]).to(energy)
+    if outcome.isnan().any() or outcome.max() <= outcome.min() + MARGIN:
+        outcome = _judged(model, data, group)
+    better, worse = torch.nonzero(outcome[:, None] > outcome[None] + MARGIN, as_tuple=True)
+    return energy[worse] - energy[better]
+
+
+def _judged(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
+    """How far tries f32[N] came, by the model's own view of their real last observations."""
+    horizon, task = model.config.horizon, data.tracks[group[0]].task
     last = data.first[group] + np.minimum(horizon, data.length[group] - 1)
-    seen, states = model.seen(data, last)
-    real = model.slow_eye(seen, states)
+    real = model.slow_eye(*model.seen(data, last))
     bank = model.bank.of(task, model.config.neighbours)
     value = model.worth(real, [task] * len(real))
     success = torch.from_numpy(data.success[group] & (data.length[group] <= horizon + 1))
-    outcome = (bank.progress(real)[0] + value) / 2 + success.to(real.device).float()
-    better, worse = torch.nonzero(outcome[:, None] > outcome[None] + MARGIN, as_tuple=True)
-    return energy[worse] - energy[better]
+    return (bank.progress(real)[0] + value) / 2 + success.to(real.device).float()
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ class Track:
     group: str  # tries that began in the very same state share a non-empty one
     length: int  # observations
     arrived: int  # the first observation at which a success is done
+    outcome: float  # how far it came: 1 for a success, else by the simulator's truth; NaN: unknown
 
 
 class RewardData:
@@ -61,6 +62,7 @@ class RewardData:
                     episode.group,
                     len(episode) + 1,
                     int(done[-1].argmax()),
+                    came_to(episode),
                 )
             )
             seen.append(eye.look(episode.images))
@@ -75,6 +77,7 @@ class RewardData:
         self.arrived = np.array([track.arrived for track in self.tracks])
         self.success = np.array([track.success for track in self.tracks])
         self.whole = np.array([track.whole for track in self.tracks])
+        self.outcome = np.array([track.outcome for track in self.tracks])
         self.tasks = sorted({track.task for track in self.tracks})
 
     def __len__(self) -> int:
@@ -121,6 +124,15 @@ def when_done(episode: Episode) -> np.ndarray:
         if episode.truth is not None:
             done |= episode.truth >= 1
     return done
+
+
+def came_to(episode: Episode) -> float:
+    """Where an episode ended, in [0, 1]; NaN where nobody knows."""
+    if episode.success:
+        return 1.0
+    if episode.truth is not None:
+        return float(episode.truth[-1])
+    return float("nan") if episode.success is None else 0.0
 
 
 def require_pictures(episode: Episode) -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robostack.protocols import Scores
-from robostack.rewards.bank import Bank, Goals, fit_ranking
+from robostack.rewards.bank import Bank, Goals, contests, fit_ranking, split
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import Lessons
@@ -26,6 +26,7 @@ from robostack.rewards.saved import RewardError
 from robostack.types import Episode, Observation, RobotSpec
 
 MOMENTUM = 0.98  # of the slow encoder
+CONTESTS = 8  # pairs of tries of a training step
 ENERGIES = ("end", "sub-goal", "value")
 
 
@@ -115,6 +116,8 @@ class WorldModel(LearnedReward):
                 f"of these {len(data)} has {data.length.max() - 1}"
             )
         self.lessons = Lessons(data, frames=4, wrong=0.2, failed=0.3)
+        learned, self.kept_groups = split(data)
+        self.contests = contests(data, learned)
 
     def loss(
         self, data: RewardData, random: np.random.Generator
@@ -136,11 +139,13 @@ class WorldModel(LearnedReward):
         undone = F.mse_loss(self.inverse(torch.cat([now, after], 1)), actions[:, 0])
         spread = _variance(now) + 0.05 * _covariance(now)
         value = self._value_loss(data, random)
+        choice = self._choice_loss(data, random) if self.contests else torch.zeros(())
         still = (truth[:, :1] - truth[:, 1:]).abs().mean()  # error of predicting no change
-        return rolled + forced + undone + spread + value, {
+        return rolled + forced + undone + spread + value + choice, {
             "rollout_error": float(rolled.detach()),
             "relative_error": float((rolled / still).detach()),
             "value": float(value.detach()),
+            "choice": float(choice.detach()),
         }
 
     def _windows(self, data: RewardData, rows: np.ndarray, random) -> tuple[Tensor, Tensor]:
@@ -176,9 +181,31 @@ class WorldModel(LearnedReward):
         most = torch.from_numpy(lesson.most).to(self.device)
         return wrong + F.relu(value - most).sum() / count
 
+    def _choice_loss(self, data: RewardData, random: np.random.Generator) -> Tensor:
+        """Bradley-Terry: of two tries from one state, the one that came further is worth more, by
+        where it really led and by where every member imagines that it leads. What is nearest to
+        what cannot tell a held thing from one just let go; what came of it can."""
+        groups = [self.contests[i] for i in random.integers(len(self.contests), size=CONTESTS)]
+        pair = np.stack([group[random.integers(len(group))] for group in groups])  # [C, 2]
+        horizon, tries = self.config.horizon, pair.T.reshape(-1)  # the better ones come first
+        steps = np.minimum(np.arange(horizon), data.length[tries, None] - 2)
+        actions = torch.from_numpy(data.actions[data.first[tries, None] + steps]).to(self.device)
+        ends = data.first[tries] + np.minimum(horizon, data.length[tries] - 1)
+        with torch.no_grad():
+            begin = self.slow_eye(*self.seen(data, data.first[tries], random))
+        real = self.eye(*self.seen(data, ends, random))
+        imagined = [member.imagine(begin, actions)[:, -1] for member in self.predictors]
+        latents = torch.cat([real, *imagined])
+        tasks = [data.tracks[i].task for i in tries] * (1 + len(imagined))
+        better, worse = self._worth(latents, tasks).reshape(-1, 2, CONTESTS).unbind(1)
+        return F.softplus(worse - better).mean()
+
     def worth(self, latents: Tensor, tasks: list[str]) -> Tensor:
         """Progress in [0, 1] that latents f32[M, D] seem to have made on M instructions."""
-        return self.value(torch.cat([latents, self.instruction(tasks)], -1)).squeeze(-1).sigmoid()
+        return self._worth(latents, tasks).sigmoid()
+
+    def _worth(self, latents: Tensor, tasks: list[str]) -> Tensor:
+        return self.value(torch.cat([latents, self.instruction(tasks)], -1)).squeeze(-1)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -193,7 +220,7 @@ class WorldModel(LearnedReward):
         self.eval()
         self.bank.fill(self.lessons, self._latents, self.config.horizon, self.config.kept)
         with torch.enable_grad():
-            self.ranking.copy_(fit_ranking(self, data, self.lessons.labelled))
+            self.ranking.copy_(fit_ranking(self, data, self.kept_groups, self.lessons.labelled))
 
     def _latents(self, rows: np.ndarray) -> Tensor:
         seen, states = self.seen(self.lessons.data, rows)
