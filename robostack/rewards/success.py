@@ -2,7 +2,7 @@
 
 The instant reflector of World-Env (arXiv 2509.24948) at this size: a probability for every frame,
 calibrated on episodes that it was not trained on, and a decision to stop once m of the last n
-frames are beyond a threshold that keeps a stated precision.
+frames are beyond a threshold at which a stated share of the stops is right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SuccessConfig:
     """Training, and when to stop."""
 
     batch: int = 64  # frames of a training step
-    precision: float = 0.95  # of the frames beyond the threshold, so many are done
+    precision: float = 0.95  # share of the stops that must be right
     votes: int = 2  # of the last `window` frames, so many must be beyond it
     window: int = 3
 
@@ -112,21 +112,34 @@ class SuccessDetector(LearnedReward):
         return rows.start + random.choice(np.flatnonzero(data.done[rows]))
 
     def calibrate(self, data: RewardData) -> None:
-        """Slope and offset of the logits (Platt) and the threshold, on episodes held out."""
+        """On episodes held out: slope and offset of the logits (Platt), over frames, and the
+        threshold, over stops."""
         self.eval()
-        logits, done = [], []
-        truth = torch.from_numpy(label_done(data)).to(self.device)
+        logits, truth = [], torch.from_numpy(label_done(data)).to(self.device)
         with torch.no_grad():
             for i in self.held_out:
                 own = data.rows(i)
                 seen, states = self.seen(data, np.arange(own.start, own.stop))
                 logits.append(self.logits(seen, states, [data.tracks[i].task] * len(states)))
-                done.append(truth[own])
-        logits, done = torch.cat(logits), torch.cat(done)
-        logits, done = logits[done.isfinite()], done[done.isfinite()]
-        self.platt.copy_(platt(logits, done))
-        probability = torch.sigmoid(self.platt[0] * logits + self.platt[1])
-        self.threshold.copy_(_threshold(probability, done, self.config.precision))
+        done = torch.cat([truth[data.rows(i)] for i in self.held_out])
+        known = done.isfinite()
+        self.platt.copy_(platt(torch.cat(logits)[known], done[known]))
+        lines = [torch.sigmoid(self.platt[0] * x + self.platt[1]).cpu().numpy() for x in logits]
+        since = np.where(data.success, data.arrived - BLURRED, data.length)[self.held_out]
+        self.threshold.fill_(self._threshold(lines, since))
+
+    def _threshold(self, lines: list[np.ndarray], since: np.ndarray) -> float:
+        """The least threshold, at least a half, at which at least `precision` of the stops are
+        right; just above the largest probability where there is none. `lines` are probabilities
+        f32[T+1] of episodes, in which stopping is right from observations `since` on."""
+        votes = [vote(line, self.config.votes, self.config.window) for line in lines]
+        highest = np.array([v.max() for v in votes])
+        for level in np.unique(highest[highest >= 0.5]):
+            stopped = np.flatnonzero(highest >= level)
+            right = [(votes[i] >= level).argmax() >= since[i] for i in stopped]
+            if np.mean(right) >= self.config.precision:
+                return float(level)
+        return max(float(highest.max()), 0.5) + 1e-6
 
     # use -------------------------------------------------------------------------------------
     def score(self, episode: Episode) -> np.ndarray:
@@ -144,10 +157,8 @@ class SuccessDetector(LearnedReward):
 
     def stops(self, episode: Episode) -> np.ndarray:
         """Whether, at each observation, the arm may stop: bool[T+1]."""
-        beyond = self.score(episode) >= float(self.threshold)
-        votes, window = self.config.votes, self.config.window
-        recent = np.convolve(beyond, np.ones(window))[: len(beyond)]
-        return recent >= votes
+        votes = vote(self.score(episode), self.config.votes, self.config.window)
+        return votes >= float(self.threshold)
 
     def watch(self) -> Watcher:
         return Watcher(self)
@@ -174,12 +185,8 @@ def _undone(arrived: np.ndarray) -> np.ndarray:
     return np.maximum(arrived - BLURRED, 1)
 
 
-def _threshold(probability: Tensor, label: Tensor, precision: float) -> Tensor:
-    """The least threshold, at least a half, beyond which at least `precision` of the frames are
-    done; just above the largest probability where there is none."""
-    order = probability.argsort(descending=True)
-    done = label[order].cumsum(0) / torch.arange(1, len(order) + 1, device=label.device)
-    good = (done >= precision) & (probability[order] >= 0.5)
-    if not good.any():
-        return probability.max().clamp_min(0.5) + 1e-6
-    return probability[order][good.nonzero().max()]
+def vote(probability: np.ndarray, votes: int, window: int) -> np.ndarray:
+    """The highest level f32[T+1] that `votes` of the last `window` probabilities reach."""
+    padded = np.concatenate([np.zeros(window - 1, probability.dtype), probability])
+    recent = np.lib.stride_tricks.sliding_window_view(padded, window)
+    return np.sort(recent, axis=1)[:, window - votes]

@@ -59,7 +59,7 @@ class Scale:
     shifts: tuple[str, ...] = tuple(SHIFTS)
 
 
-LONG = {"progress": 4000, "success": 1200, "world_model": 1200}
+LONG = {"progress": 4000, "success": 3000, "world_model": 1200}
 FULL = Scale(
     {
         "robosuite": Part(("Lift", "Stack", "PickPlaceCan"), 60, 20, LONG, side=64),

@@ -1,5 +1,6 @@
 """The success detector on held-out squares."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from fakes import backwards, square_episode
 
 from robostack.rewards.calibrate import platt
-from robostack.rewards.success import _threshold
+from robostack.rewards.success import SuccessConfig, vote
 
 HELD_OUT = range(100, 106)
 
@@ -48,16 +49,37 @@ def test_failures_do_not_stop(success):
     assert not any(success.stops(square_episode(s, success=False)).any() for s in HELD_OUT)
 
 
-def test_the_threshold_is_the_least_that_keeps_the_precision():
-    probability = torch.tensor([0.99, 0.9, 0.8, 0.7, 0.6, 0.55])
-    label = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
-    assert _threshold(probability, label, 0.8).item() == torch.tensor(0.55).item()
-    assert _threshold(probability, label, 0.95).item() == torch.tensor(0.9).item()
+def line(*levels):
+    return np.array([0.1, *levels], np.float32)
 
 
-def test_without_any_precise_threshold_nothing_is_beyond_it():
-    probability = torch.tensor([0.9, 0.8])
-    assert _threshold(probability, torch.zeros(2), 0.9) > 0.9
+def threshold(success, precision, lines, since):
+    judge = copy.deepcopy(success)
+    judge.config = SuccessConfig(precision=precision, votes=1, window=1)
+    return judge._threshold(lines, np.array(since))
+
+
+def test_the_threshold_is_the_least_at_which_enough_stops_are_right(success):
+    """Five episodes stop rightly, at .95, .9, .7, .6 and .55; one is no success and reaches .8."""
+    lines = [line(x, x) for x in (0.95, 0.9, 0.8, 0.7, 0.6, 0.55)]
+    since = [1, 1, 3, 1, 1, 1]
+    assert threshold(success, 0.8, lines, since) == np.float32(0.55)
+    assert threshold(success, 0.95, lines, since) == np.float32(0.9)
+
+
+def test_a_stop_before_success_is_a_wrong_one(success):
+    early, late = line(0.6, 0.9), line(0.3, 0.7)
+    assert threshold(success, 1.0, [early, late], [2, 2]) == np.float32(0.7)
+
+
+def test_without_any_precise_threshold_nothing_is_beyond_it(success):
+    assert threshold(success, 0.9, [line(0.9), line(0.8)], [2, 2]) > 0.9
+
+
+def test_a_vote_is_the_level_that_enough_of_the_last_frames_reach():
+    said = np.array([0.9, 0.2, 0.8, 0.7, 0.1], np.float32)
+    assert vote(said, 2, 3).tolist() == np.float32([0, 0.2, 0.8, 0.7, 0.7]).tolist()
+    assert vote(said, 1, 1).tolist() == said.tolist()
 
 
 def test_calibration_undoes_a_change_of_the_logits():
