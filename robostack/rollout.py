@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robostack.protocols import Env, Policy, Snapshots, Watcher
-from robostack.types import Episode, Step
+from robostack.types import Episode, Observation, RobotSpec, Step
 
 STOPPED = "stopped"  # label of an episode that ended because its watcher said so
 
@@ -97,18 +97,50 @@ def over(episode: Episode) -> bool:
     return episode.terminated or episode.label == STOPPED
 
 
+class Pulled:
+    """A policy whose chunks are pulled aside, each as a whole and by its own draw: standard
+    deviation `spread`, in half ranges of the actions. The fingers do as they are told.
+
+    A policy that is sure of itself fails in the same way each time it is asked; what would have
+    been better lies beside what it does.
+    """
+
+    def __init__(self, policy: Policy, spec: RobotSpec, spread: float):
+        self.policy, self.spec = policy, spec
+        moves = [not name.endswith("gripper") for name in spec.action_names]
+        self._scale = spread * np.array(moves) * np.subtract(spec.action_high, spec.action_low) / 2
+
+    def reset(self, seed: int) -> None:
+        self.policy.reset(seed)
+        self._rng = np.random.default_rng(seed)
+
+    def act(self, observation: Observation) -> np.ndarray:
+        chunk = self.policy.act(observation)
+        return self.spec.clip(chunk + self._scale * self._rng.standard_normal(chunk.shape[1]))
+
+
 def branches(
-    env: Env, policy: Policy, seed: int, *, tries: int, every: int, span: int, points: int
+    env: Env,
+    policy: Policy,
+    seed: int,
+    *,
+    tries: int,
+    every: int,
+    span: int,
+    points: int,
+    spread: float = 0.0,
 ) -> list[Episode]:
     """Several tries from the same simulator states along one rollout of the policy.
 
     At reset and after every `every` actions, at most `points` times, the full state is kept and
     `tries` rollouts of up to `span` actions start from it. They share a `group` and differ only in
-    what the policy draws. The environment must offer snapshots.
+    what the policy draws; with `spread`, all but the first are pulled aside, too (`Pulled`). The
+    environment must offer snapshots.
     """
     if not isinstance(env, Snapshots):
         raise TypeError(f"{type(env).__name__} has no snapshots; branching needs a simulator")
     found: list[Episode] = []
+    pulled = Pulled(policy, env.spec, spread) if spread else policy
     env.reset(seed)
     for point in range(points):
         here = env.snapshot()
@@ -118,7 +150,7 @@ def branches(
         for k in range(tries):
             episode = rollout(
                 env,
-                policy,
+                pulled if k else policy,
                 seed,
                 start=env.restore(here),
                 policy_seed=hash_seed(seed, point, k),

@@ -32,6 +32,11 @@ class BranchConfig:
     points: int = 5  # states along one rollout
     every: int = 8  # actions between them
     span: int = 24  # actions of a try, at most
+    spread: float = 0.0  # by which chunks are pulled aside to explore, in half ranges of actions
+
+    def __post_init__(self) -> None:
+        if min(self.tries, self.points, self.every, self.span) < 1 or not self.spread >= 0:
+            raise ValueError(f"branch: expected counts of 1 or more, spread of 0 or more: {self}")
 
 
 def profile_warning(label: str, trained: str, render: str) -> str:
@@ -131,6 +136,7 @@ def _branch(
         every=branch.every,
         span=branch.span,
         points=branch.points,
+        spread=branch.spread,
     )
 
 

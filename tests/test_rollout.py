@@ -96,6 +96,23 @@ def test_branching_stops_when_the_trunk_succeeds():
     assert max(e.states[0, 0] for e in steady) < 1 and len(by_group(steady)) <= 3
 
 
+class Steady(DrawnPolicy):
+    def act(self, observation):
+        return np.full((2, 3), 0.2, np.float32)
+
+
+def test_pulled_tries_differ_from_the_first_by_one_draw_a_chunk():
+    """The policy itself would do the same each time; the fingers are never pulled."""
+    options = dict(tries=4, every=4, span=8, points=1, spread=0.3)
+    first, *others = branches(LineEnv(), Steady(), 0, **options)
+    assert (first.actions == np.float32(0.2)).all()
+    pulls = np.stack([e.actions for e in others])[..., :2]
+    assert all((e.actions[:, 2] == np.float32(0.2)).all() for e in others)
+    assert np.array_equal(pulls[:, ::2], pulls[:, 1::2])  # chunks are of two actions
+    assert len(np.unique(pulls)) == pulls.size // 2
+    assert all(same(a, b) for a, b in zip(branches(LineEnv(), Steady(), 0, **options)[1:], others))
+
+
 @pytest.mark.parametrize("horizon", [7, 8, 9])
 def test_no_branch_begins_at_or_beyond_the_time_limit(horizon):
     starts = [e.states[0, 1] for e in branch(LineEnv(horizon), points=5)]
