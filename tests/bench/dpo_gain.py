@@ -28,7 +28,7 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
-from robostack.prefer.compare import PreferConfig
+from robostack.prefer.compare import OUTCOME, PreferConfig
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
@@ -47,13 +47,18 @@ class Setting:
     seeds: int = 2
 
 
+def branch(every: int, span: int) -> BranchConfig:
+    return BranchConfig(tries=6, points=5, every=every, span=span, spread=0.1)
+
+
 TASKS = {
-    "Lift": Setting(8, 1200, BranchConfig(tries=5, points=5, every=8, span=32), seeds=3),
-    "PickPlaceCan": Setting(16, 2000, BranchConfig(tries=5, points=6, every=20, span=60)),
-    "tabletop/pick": Setting(400, 8000, BranchConfig(tries=5, points=5, every=10, span=40)),
+    "Lift": Setting(8, 1200, branch(every=8, span=32), seeds=3),
+    "PickPlaceCan": Setting(16, 2000, branch(every=20, span=60)),
+    "tabletop/pick": Setting(400, 8000, branch(every=10, span=40)),
 }
-DPO = DPOConfig(steps=600, lr=2e-4)
-REWARD_STEPS = 300
+TOLD = {"outcome": 1.0, "keypoints": 1.0}  # what decides, where an arm does not say otherwise
+DPO = DPOConfig(steps=400, lr=2e-4)
+REWARD_STEPS = 600
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ SOURCES = {
 } | {
     "by deviation": Arm({"weights": {"deviation.rank": 1.0}}, {}),
     "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
+    "by all": Arm({"weights": PreferConfig().weights}, {}),
 }
 PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.06, 0.12, 0.25, 1.0)}
 METHOD = {
@@ -107,7 +113,7 @@ class Cell:
         self.arena, self.setting, self.seed = arena, TASKS[task], seed
         self.evaluation = EvaluateConfig(episodes=episodes)
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
-        self._rewards: dict | None = None
+        self._rewards: dict[str, str] = {}
 
     def clone(self) -> None:
         demos = CollectConfig(seeds=self.setting.demos, first_seed=1_000 * self.seed)
@@ -141,6 +147,8 @@ class Cell:
         if arm.acts:
             for needed in {arm.acts, arm.judge} & set(ARMS):
                 self.learn(needed)
+            if arm.judge in LEARNED:
+                self.reward(arm.judge)
             return
         if arm.learn is None:
             longer = BCConfig(steps=DPO.steps, lr=DPO.lr)
@@ -148,8 +156,9 @@ class Cell:
             return
         pairs = self.out / f"{name}.jsonl"
         if not pairs.exists():
-            config = replace(PreferConfig(), **arm.prefer)
-            preferring.prefer(config, self.rewards(), self.out / "tries", pairs, self.seed)
+            config = replace(PreferConfig(weights=TOLD), **arm.prefer)
+            rewards = self.rewards(config.weights)
+            preferring.prefer(config, rewards, self.tries(), pairs, self.seed)
         preferring.train_dpo(
             replace(DPO, **arm.learn),
             self.out / "bc",
@@ -162,26 +171,35 @@ class Cell:
             label=f"{self.out.parent.name} {self.seed} {name}",
         )
 
-    def rewards(self) -> dict:
-        """The tries, judged by rewards that learned from them and from the demonstrations."""
-        if self._rewards is None:
-            demos, tries = self.out / "demos", self.out / "tries"
-            config = CollectConfig(
-                by="branch",
-                seeds=self.setting.starts,
-                first_seed=20_000 + 1_000 * self.seed,
-                branch=self.setting.branch,
-                runner=RunnerConfig(level=0.5),
-            )
-            stages.collect(self.arena, config, tries, self.out / "bc", existing="reuse")
-            for kind in LEARNED:
-                learned = self.out / "rewards" / kind
-                config = RewardConfig(kind=kind, steps=REWARD_STEPS)
-                stages.train_reward(config, [demos, tries], learned, self.seed, existing="reuse")
-            names = ["keypoints", "deviation", *(str(self.out / "rewards" / k) for k in LEARNED)]
-            self._rewards = score.load_rewards(names, [demos], VLAConfig().horizon)
-            score.score(self._rewards, tries)
-        return self._rewards
+    def tries(self) -> Path:
+        config = CollectConfig(
+            by="branch",
+            seeds=self.setting.starts,
+            first_seed=20_000 + 1_000 * self.seed,
+            branch=self.setting.branch,
+            runner=RunnerConfig(level=0.5),
+        )
+        stages.collect(self.arena, config, self.out / "tries", self.out / "bc", existing="reuse")
+        return self.out / "tries"
+
+    def reward(self, kind: str) -> str:
+        """Folder of a reward that learned from the tries and from the demonstrations."""
+        learned, data = self.out / "rewards" / kind, [self.out / "demos", self.tries()]
+        config = RewardConfig(kind=kind, steps=REWARD_STEPS)
+        stages.train_reward(config, data, learned, self.seed, existing="reuse")
+        return str(learned)
+
+    def rewards(self, weights: dict[str, float]) -> dict:
+        """Those that the terms name, with their scores of the tries."""
+        names = {term.removesuffix(preferring.RANK) for term in weights} - {OUTCOME}
+        if "deviation" in names:  # it sees through the eye of a world model
+            names.add("world_model")
+        for name in sorted(names - set(self._rewards)):
+            self._rewards[name] = self.reward(name) if name in LEARNED else name
+        chosen = [self._rewards[name] for name in sorted(names)]
+        rewards = score.load_rewards(chosen, [self.out / "demos"], VLAConfig().horizon)
+        score.score(rewards, self.tries())
+        return rewards
 
 
 def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path) -> dict:
