@@ -18,12 +18,11 @@ from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.prefer import candidates, people, saved
+from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
 from robostack.sim.arena import Arena
 from robostack.stages import EvaluateConfig, Simulated, require_policy
-
-RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 
 
 def prefer(
@@ -57,7 +56,7 @@ def prefer(
         rankers = {name: rewards[name] for name in before}
         if config.source == "tries":
             scores = {n: _scores(store, n, rewards[n].fingerprint()) for n in after}
-            groups = candidates.of_tries(dict(store.episodes()), scores, rankers, config)
+            groups = candidates.of_tries(store.episodes(), scores, rankers, config)
         else:
             groups = _of_demonstrations(config, store, policy, rankers, seed)
         pairs, card = build(groups, config, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -12,6 +13,7 @@ from robostack.protocols import ChunkReward
 from robostack.rewards.deviation import windows
 from robostack.types import Clip, Episode, Observation, RobotSpec
 
+RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 DEMONSTRATED = "demonstrated"  # term: how near a chunk is to the demonstrated one
 Propose = Callable[[Observation, int], np.ndarray]  # so many chunks f32[N, H, A] of a policy
 
@@ -24,7 +26,7 @@ def gains(episode: Episode, potentials: dict[str, np.ndarray]) -> dict[str, floa
 
 
 def of_tries(
-    episodes: dict[str, Episode],
+    episodes: Iterable[tuple[str, Episode]],
     scores: dict[str, dict[str, np.ndarray]],
     rankers: dict[str, ChunkReward],
     config: PreferConfig,
@@ -34,27 +36,28 @@ def of_tries(
     After the fact, by the gain of each potential: `scores` {reward: {episode id: f32[T+1]}}. And
     before it, as term `<reward>.rank`, by what a ChunkReward thinks of the first `horizon` actions
     at the shared start: an imagined outcome, or the distance to a demonstrated chunk.
+
+    Of the episodes, which may be more than memory holds, only actions and shared starts are kept.
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for episode_id, episode in episodes.items():
-        if episode.group:
-            groups[episode.group].append(episode_id)
-    found = {}
-    for group, ids in groups.items():
-        tries = [episodes[i] for i in ids]
-        chunks = np.stack([windows(e.actions, config.horizon)[0] for e in tries])
-        ranks = {n: r.rank(tries[0].observation(0), chunks) for n, r in rankers.items()}
-        found[group] = [
-            Candidate(
-                Clip(i, 0, config.end(len(e))),
-                gains(e, {name: table[i] for name, table in scores.items()})
-                | {f"{name}.rank": float(rank[k]) for name, rank in ranks.items()},
-                e.success,
-                in_ranges(e.actions[: config.end(len(e))], e.spec),
-            )
-            for k, (i, e) in enumerate(zip(ids, tries))
-        ]
-    return found
+    found: dict[str, list[Candidate]] = defaultdict(list)
+    starts: dict[str, Observation] = {}
+    chunks: dict[str, list[np.ndarray]] = defaultdict(list)
+    for i, episode in episodes:
+        if not episode.group:
+            continue
+        if episode.group not in starts:
+            starts[episode.group] = copy.deepcopy(episode.observation(0))  # not a view of the rest
+        chunks[episode.group].append(windows(episode.actions, config.horizon)[0])
+        end = config.end(len(episode))
+        told = gains(episode, {name: table[i] for name, table in scores.items()})
+        scaled = in_ranges(episode.actions[:end], episode.spec)
+        found[episode.group].append(Candidate(Clip(i, 0, end), told, episode.success, scaled))
+    for group, tries in found.items():
+        for name, ranker in rankers.items():
+            said = ranker.rank(starts[group], np.stack(chunks[group]))
+            for candidate, value in zip(tries, said):
+                candidate.gains[name + RANK] = float(value)
+    return dict(found)
 
 
 def of_demonstrations(
@@ -81,7 +84,7 @@ def of_demonstrations(
             own = windows(episode.actions, config.horizon)[t]
             others = propose(seen, candidates - 1)[:, : config.horizon]
             chunks = np.concatenate([own[None], others]).astype(np.float32)
-            ranks = {f"{n}.rank": np.asarray(r.rank(seen, chunks)) for n, r in rankers.items()}
+            ranks = {n + RANK: np.asarray(r.rank(seen, chunks)) for n, r in rankers.items()}
             scaled = np.stack([in_ranges(c, episode.spec) for c in chunks])
             ranks[DEMONSTRATED] = -np.abs(scaled - scaled[0]).mean((1, 2))
             end = min(len(episode), t + config.horizon)

@@ -28,6 +28,7 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
+from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, PreferConfig
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, BranchConfig
@@ -191,7 +192,7 @@ class Cell:
 
     def rewards(self, weights: dict[str, float]) -> dict:
         """Those that the terms name, with their scores of the tries."""
-        names = {term.removesuffix(preferring.RANK) for term in weights} - {OUTCOME}
+        names = {term.removesuffix(RANK) for term in weights} - {OUTCOME}
         if "deviation" in names:  # it sees through the eye of a world model
             names.add("world_model")
         for name in sorted(names - set(self._rewards)):

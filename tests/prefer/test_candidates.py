@@ -22,7 +22,7 @@ def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(succes
 
 def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
     episodes = EPISODES | {"000004": make_episode(4, group="")}
-    found = candidates.of_tries(episodes, SCORES, {}, CONFIG)
+    found = candidates.of_tries(episodes.items(), SCORES, {}, CONFIG)
     assert {name: [c.clip.episode for c in tries] for name, tries in found.items()} == {
         "seed 0 step 0": ["000000", "000001"],
         "seed 1 step 0": ["000002", "000003"],
@@ -34,7 +34,7 @@ def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
 @pytest.mark.parametrize(("clip", "stops"), [(0, [2, 3, 4, 4]), (-1, [2, 3, 4, 5]), (1, [1] * 4)])
 def test_the_first_chunk_or_all_or_some_of_a_try_is_learned_from(clip, stops):
     config = PreferConfig(weights={"progress": 1.0}, horizon=4, clip=clip)
-    found = candidates.of_tries(EPISODES, SCORES, {}, config)
+    found = candidates.of_tries(EPISODES.items(), SCORES, {}, config)
     assert [c.clip for tries in found.values() for c in tries] == [
         Clip(name, 0, stop) for name, stop in zip(EPISODES, stops)
     ]
@@ -49,7 +49,7 @@ def test_a_chunk_reward_ranks_the_first_actions_of_the_tries_together():
             return chunks[:, 2, 0]
 
     config = PreferConfig(weights={"third.rank": 1.0}, horizon=3)
-    found = candidates.of_tries(EPISODES, {}, {"third": Third()}, config)
+    found = candidates.of_tries(EPISODES.items(), {}, {"third": Third()}, config)
     for tries in found.values():
         for candidate in tries:
             actions = EPISODES[candidate.clip.episode].actions
@@ -123,7 +123,7 @@ def test_tries_that_begin_alike_and_part_later_are_no_duplicates_where_all_of_th
 
     def built(clip):
         config = PreferConfig(weights={"progress": 1.0}, horizon=4, keep=1.0, clip=clip)
-        return build(candidates.of_tries(tries, scores, {}, config), config, seed=0)
+        return build(candidates.of_tries(tries.items(), scores, {}, config), config, seed=0)
 
     assert len(built(-1)[0]) == 1
     with pytest.raises(ValueError, match="apart"):
