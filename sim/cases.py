@@ -16,14 +16,14 @@ after success the expert succeeds, and then goes on, rests or drifts a while: ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from robostack.rollout import Recorder, hash_seed, rollout
 from robostack.sim.env import SimEnv
-from robostack.sim.scene import Scene
+from robostack.sim.scripts import Script, Scripts
 from robostack.types import Episode, Observation
 
 KINDS = (
@@ -70,22 +70,10 @@ class CaseConfig:
             )
 
 
-class Beside(Scene):
-    """A scene in which one body seems to stand a little beside where it is."""
-
-    def __init__(self, scene: Scene, body: str, shift: np.ndarray):
-        super().__init__(scene.model, scene.data, scene._site)
-        self._body, self._shift = body, shift
-
-    def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        position, rotation = super().body(name)
-        return (position + self._shift if name == self._body else position), rotation
-
-
 class Scripted:
     """A Policy that follows `script`, a generator of actions f32[A] which looks at the scene."""
 
-    def __init__(self, env: SimEnv, script: Callable[[np.random.Generator], Iterator[np.ndarray]]):
+    def __init__(self, env: SimEnv, script: Script):
         self.env, self.script = env, script
 
     def reset(self, seed: int) -> None:
@@ -103,6 +91,7 @@ class Cases:
 
     def __init__(self, env: SimEnv, config: CaseConfig):
         self.env, self.config = env, config
+        self.scripts = Scripts(env, config.noise)
         names = env.spec.action_names
         self._moves = np.array([not name.endswith("gripper") for name in names])
 
@@ -114,16 +103,14 @@ class Cases:
             return []
         found = {"success": model}
         for kind in self.config.kinds:
-            if kind not in ("success", "try") and (kind != "wrong object" or self._others()):
+            if kind not in ("success", "try") and (
+                kind != "wrong object" or self.env.other_requests()
+            ):
                 found[kind] = self._draw(kind, seed, len(model))
         episodes = [found[kind] for kind in self.config.kinds if found.get(kind) is not None]
         if "try" in self.config.kinds:
             episodes += self._tries(model, seed)
         return episodes
-
-    def _others(self) -> list:
-        """Requests that the scene allows beside the one that was made."""
-        return self.env.other_requests()
 
     def _draw(self, kind: str, seed: int, length: int) -> Episode | None:
         """An episode whose outcome is that of its kind; None if none came about."""
@@ -138,7 +125,7 @@ class Cases:
                 return episode
         return None
 
-    def _play(self, kind: str, script: Callable, seed: int, drawn: int, most: int) -> Episode:
+    def _play(self, kind: str, script: Script, seed: int, drawn: int, most: int) -> Episode:
         # an episode that ends with its time looks like all others of its length
         policy = Scripted(self.env, script)
         return rollout(
@@ -147,8 +134,8 @@ class Cases:
 
     def _go_on(self, steps: int, rng: np.random.Generator, seed: int, drawn: int) -> Episode:
         """The success that took the expert so many steps, and what it does after it."""
-        what = [None, self._stay, self._drift][rng.integers(3)]
-        script = self._then(steps, what) if what else self._expert
+        what = [None, self.scripts.stay, self.scripts.drift][rng.integers(3)]
+        script = self.scripts.then(steps, what) if what else self.scripts.expert
         self.env.ends = False
         try:
             most = steps + int(rng.integers(*AFTER, endpoint=True))
@@ -162,104 +149,27 @@ class Cases:
         horizon = self.env.horizon
         extra = round(length * rng.uniform(1.0, 1.5))
         if kind in ("success", "after success"):
-            return self._expert, horizon
+            return self.scripts.expert, horizon
         target = self.env.goal_body
         way = rng.random() if kind == "near miss" else 0
         if way > 0.66 and target:
-            return self._beside(rng, target, ASIDE), min(horizon, length + 15)
+            return self.scripts.beside(rng, target, ASIDE), min(horizon, length + 15)
         if way > 0.5:
             most = round(length * rng.uniform(0.7, 1.2))
-            return self._beside(rng, self.env.handled, BESIDE), min(horizon, most)
+            return self.scripts.beside(rng, self.env.handled, BESIDE), min(horizon, most)
         share = {"near miss": (0.7, 0.97), "failure": (0.0, 0.5), "recovery": (0.3, 0.9)}
         low, high = share.get(kind, (0.5, 0.95))
         first = round(length * rng.uniform(low, high) * sooner)
         if kind == "near miss":
-            return self._then(first, self._fumble), min(horizon, first + int(rng.integers(4, 15)))
+            most = first + int(rng.integers(4, 15))
+            return self.scripts.then(first, self.scripts.fumble), min(horizon, most)
         if kind == "failure":
-            return self._then(first, self._wander), min(horizon, extra + 10)
+            return self.scripts.then(first, self.scripts.wander), min(horizon, extra + 10)
         if kind == "recovery":
-            return self._disturbed(first), horizon + 60
+            return self.scripts.disturbed(first), horizon + 60
         if kind == "hover":
-            return self._then(first, self._stay), horizon
-        return self._astray(rng), min(horizon, round(1.3 * length))
-
-    # scripts: each a function of a generator of random numbers, because a script starts late ----
-    def _noisy(self, plan: Iterator[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
-        for action in plan:
-            yield action + self.config.noise * rng.standard_normal(len(action)) * self._moves
-        yield from self._stay(rng, np.zeros(len(self._moves)))
-
-    def _expert(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        return self._noisy(self.env.plan(), rng)
-
-    def _beside(self, draw: np.random.Generator, body: str, reach: tuple[float, float]):
-        angle, distance = draw.uniform(-np.pi, np.pi), draw.uniform(*reach)
-        shift = distance * np.array([np.cos(angle), np.sin(angle), 0])
-
-        def script(rng):
-            scene = Beside(self.env.scene, body, shift)
-            return self._noisy(self.env.plan(scene), rng)
-
-        return script
-
-    def _astray(self, draw: np.random.Generator):
-        choice = draw.random()
-
-        def script(rng):
-            others = self._others()
-            request = others[int(choice * len(others))]
-            return self._noisy(self.env.carry_out(request), rng)
-
-        return script
-
-    def _then(self, steps: int, what: Callable):
-        """The expert for `steps`, then something else."""
-
-        def script(rng):
-            action = np.zeros(len(self._moves), np.float32)
-            for _, action in zip(range(steps), self._expert(rng)):
-                yield action
-            yield from what(rng, action)
-
-        return script
-
-    def _disturbed(self, steps: int):
-        def script(rng):
-            for _, action in zip(range(steps), self._expert(rng)):
-                yield action
-            for _, action in zip(range(rng.integers(6, 15)), self._wander(rng, None)):
-                yield np.where(self._moves, action, -1.0)  # with open fingers
-            yield from self._expert(rng)
-
-        return script
-
-    def _wander(self, rng: np.random.Generator, last: np.ndarray | None) -> Iterator[np.ndarray]:
-        """A smooth random walk of the velocity; the fingers change their mind now and then."""
-        drift, fingers = np.zeros(len(self._moves)), rng.choice([-1.0, 1.0])
-        while True:
-            drift = 0.85 * drift + 0.35 * rng.standard_normal(len(drift))
-            fingers = -fingers if rng.random() < 0.04 else fingers
-            yield np.where(self._moves, drift, fingers)
-
-    def _fumble(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
-        """Let go and move away, upwards on the whole."""
-        away = rng.uniform(-0.4, 0.4, len(self._moves))
-        away[2] = rng.uniform(0.1, 0.6)
-        while True:
-            noise = self.config.noise * rng.standard_normal(len(away))
-            yield np.where(self._moves, away + noise, -1.0)
-
-    def _stay(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
-        while True:
-            noise = 0.05 * rng.standard_normal(len(last))
-            yield np.where(self._moves, noise, np.sign(last))
-
-    def _drift(self, rng: np.random.Generator, last: np.ndarray) -> Iterator[np.ndarray]:
-        """A slow, smooth random walk; the fingers stay as they are."""
-        drift = np.zeros(len(self._moves))
-        while True:
-            drift = 0.9 * drift + 0.1 * rng.standard_normal(len(drift))
-            yield np.where(self._moves, drift, np.sign(last))
+            return self.scripts.then(first, self.scripts.stay), horizon
+        return self.scripts.astray(rng), min(horizon, round(1.3 * length))
 
     # tries ---------------------------------------------------------------------------------
     def _tries(self, model: Episode, seed: int) -> list[Episode]:

@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robostack.protocols import Scores
-from robostack.rewards.bank import Bank, Goals, contests, fit_ranking, split
+from robostack.rewards.bank import Bank, Goals
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import Lessons
+from robostack.rewards.ranking import contests, fit_ranking, split
 from robostack.rewards.saved import RewardError
 from robostack.types import Episode, Observation, RobotSpec
 

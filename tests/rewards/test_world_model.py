@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from taught import teach
 
 from robostack.protocols import ChunkReward, Reward
-from robostack.rewards.bank import _logistic
+from robostack.rewards.ranking import _logistic
 from robostack.rewards.world_model import WorldModel, WorldModelConfig
 
 HELD_OUT = range(100, 120)
