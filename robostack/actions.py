@@ -37,13 +37,13 @@ def cases(config, args) -> dict:
 def train_bc(config, args) -> dict:
     from robostack import stages
 
-    return stages.train_bc(config, [args.data], args.out, args.seed, args.start, _existing(args))
+    return stages.train_bc(config, args.stores, args.out, args.seed, args.start, _existing(args))
 
 
 def train_reward(config, args) -> dict:
     from robostack import stages
 
-    data = [args.data] + ([args.demos] if args.demos else [])
+    data = args.stores + ([args.demos] if args.demos else [])
     return stages.train_reward(
         config, data, args.out, args.seed, _existing(args), args.start, args.reward
     )

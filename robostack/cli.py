@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from robostack.judging import FAILED, OK
-from robostack.verbs import KEYS, PATHS, VERBS, Verb
+from robostack.verbs import KEYS, PATHS, SEVERAL, VERBS, Verb
 
 USAGE, STOPPED = 2, 130  # exit codes, beside those of the verbs
 
@@ -28,6 +28,16 @@ def _describe(config: type) -> str:
                 yield f"  {prefix}{key}={value}"
 
     return "keys and their defaults:\n" + "\n".join(lines(to_dict(config())))
+
+
+class _Once(argparse.Action):
+    """A value that can be given once; argparse would let the last one win."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = getattr(namespace, self.dest, None)
+        if given is not None:
+            parser.error(f"{option_string} is given twice: {given} and {values}; it takes one")
+        setattr(namespace, self.dest, values)
 
 
 class _Help(argparse.Action):
@@ -57,10 +67,9 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
     for flag in (*verb.needs, *verb.takes):
         options = dict(PATHS[flag])
         if "action" not in options:
-            options["type"] = Path
-        names = ["--policy"] if flag == "--policies" else [flag]
-        dest = flag.removeprefix("--")
-        parser.add_argument(*names, dest=dest, required=flag in verb.needs, **options)
+            options |= {"type": Path, "action": _Once}
+        shown, dest = SEVERAL.get(flag, flag), flag.removeprefix("--")
+        parser.add_argument(shown, dest=dest, required=flag in verb.needs, **options)
     for flag in verb.keys:
         parser.add_argument(f"--{flag}", action="append", metavar="X", help=KEYS[flag][1])
     if verb.out:

@@ -49,7 +49,7 @@ def exam(config, args) -> int:
     thresholds = gate.read(args.gate) if args.gate else {}  # before any work
     if args.seed:
         config = replace(config, seed=args.seed)
-    found = sit.sit(rewards(args), [args.data], args.out, config)
+    found = sit.sit(rewards(args), args.stores, args.out, config)
     print(json.dumps({name: part["aims"] for name, part in found["rewards"].items()}, indent=1))
     print(f"card: {args.out / 'index.html'}", file=sys.stderr)
     violated = gate.passed(found, thresholds)

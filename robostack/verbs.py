@@ -12,6 +12,12 @@ from robostack import actions, judging
 
 PATHS = {
     "--data": dict(help="episode store, or a run that holds one", metavar="DIR"),
+    "--stores": dict(
+        help="episode store, or a run that holds some; repeat for several",
+        metavar="DIR",
+        action="append",
+        type=Path,
+    ),
     "--demos": dict(help="store of demonstrations", metavar="DIR"),
     "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
     "--start": dict(help="policy to go on from", metavar="DIR"),
@@ -41,6 +47,8 @@ PATHS = {
         default=[],
     ),
 }
+
+SEVERAL = {"--policies": "--policy", "--stores": "--data"}  # what is given may be several
 
 
 KEYS = {  # flag -> (key of the config, help); a repeated flag makes a list
@@ -101,7 +109,7 @@ VERBS: dict[str, Verb] = {
         "robostack train bc --data runs/demos --out runs/bc steps=800",
         _config("learn.bc", "BCConfig"),
         actions.train_bc,
-        needs=("--data",),
+        needs=("--stores",),
         takes=("--start",),
     ),
     "train reward": Verb(
@@ -114,7 +122,7 @@ VERBS: dict[str, Verb] = {
         "--out runs/both kind=combined combined.pessimism=0.5",
         _config("learn.reward", "RewardConfig"),
         actions.train_reward,
-        needs=("--data",),
+        needs=("--stores",),
         takes=("--demos", "--start", "--reward"),
     ),
     "train dpo": Verb(
@@ -189,7 +197,7 @@ VERBS: dict[str, Verb] = {
         "robostack exam my_reward.py:MyReward --data runs/exam --out runs/mine --gate gate.yaml",
         _config("exam.sheet", "ExamConfig"),
         judging.exam,
-        needs=("--data",),
+        needs=("--stores",),
         takes=("--reward", "--demos", "--gate"),
         out="the folder of the card and the numbers",
         forces=False,
