@@ -51,6 +51,7 @@ class DPOConfig:
     windows: int = 2  # chunks that are looked at of a clip of several
     draws: int = 4  # noises and times per chunk
     lr: float = 1e-4
+    freeze: bool = False  # leave the backbone as it is: it then looks once for policy and reference
     warmup: int = 20
     average: float = 0.99
     beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk
@@ -198,6 +199,8 @@ def train(
     """
     torch.manual_seed(seed)
     vla = copy.deepcopy(start).to(device())
+    if config.freeze:
+        vla.backbone.requires_grad_(False)
     reference = frozen_copy(vla)
     data = PairData(vla.spec, vla.config.horizon, pairs, tries)
     wanted = labels(pairs, config.temperature, config.smoothing)

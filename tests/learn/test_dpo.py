@@ -201,6 +201,16 @@ def test_a_frozen_backbone_looks_once_for_policy_and_reference(vla, shared, monk
     assert (trained, len(looks) - trained) == (4, 2)  # two observations a pair here
 
 
+def test_freezing_leaves_the_backbone_as_it_was_and_teaches_the_rest(vla, new_run):
+    trained = train(vla, new_run("a"), replace(CONFIG, freeze=True))
+    moved = {
+        name
+        for name, weight in trained.state_dict().items()
+        if not torch.equal(weight, vla.state_dict()[name])
+    }
+    assert moved and not any(name.startswith("backbone.") for name in moved)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"beta": 0.0}, {"smoothing": 0.5}, {"safeguard": 1.0}, {"windows": 0}]
 )
