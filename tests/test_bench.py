@@ -21,6 +21,8 @@ def small(monkeypatch):
     monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
     monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
     monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
+    # nothing succeeds here
+    monkeypatch.setattr(dpo_gain, "TOLD", {"weights": {"outcome": 1.0, "keypoints": 1.0}})
 
 
 @pytest.mark.slow
@@ -48,3 +50,4 @@ def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     replace(dpo_gain.PreferConfig(), **(arm.prefer or {}))
     replace(dpo_gain.DPO, **(arm.learn or {}))
     assert arm.acts in ("", "bc", *dpo_gain.ARMS) and (arm.best_of > 1) == bool(arm.judge)
+    assert arm.start in ("bc", *dpo_gain.ARMS)

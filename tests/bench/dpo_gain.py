@@ -48,35 +48,39 @@ class Setting:
     seeds: int = 2
 
 
-def branch(every: int, span: int) -> BranchConfig:
-    return BranchConfig(tries=6, points=5, every=every, span=span, spread=0.1)
+def branch(points: int, every: int) -> BranchConfig:
+    """Tries that go on to their end, where the simulator tells who succeeded."""
+    return BranchConfig(tries=6, points=points, every=every, span=1000, spread=0.1)
 
 
 TASKS = {
-    "Lift": Setting(8, 1200, branch(every=8, span=32), seeds=3),
-    "PickPlaceCan": Setting(16, 2000, branch(every=20, span=60)),
-    "tabletop/pick": Setting(400, 8000, branch(every=10, span=40)),
+    "Lift": Setting(8, 1200, branch(points=5, every=8), seeds=3),
+    "PickPlaceCan": Setting(16, 2000, branch(points=3, every=25)),
+    "tabletop/pick": Setting(400, 8000, branch(points=3, every=15)),
 }
-TOLD = {"outcome": 1.0, "keypoints": 1.0}  # what decides, where an arm does not say otherwise
-DPO = DPOConfig(steps=400, lr=2e-4)
+TOLD = {"weights": {OUTCOME: 1.0}, "keep": 1.0}  # a success against a failure, and nothing else
+DPO = DPOConfig(steps=400, lr=2e-4, freeze=True)
 REWARD_STEPS = 600
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to go on from the cloned policy."""
+    """One way to go on from the cloned policy, or from that of another arm."""
 
     prefer: dict | None = None  # what differs of the preferences; None: there are none
     learn: dict | None = None  # what differs of learning from them; None: nothing is learned
     best_of: int = 1  # chunks at inference
     judge: str = ""  # of these: an arm (implicit reward against the cloned policy), or a reward
     acts: str = ""  # the arm whose policy acts, where nothing is learned
+    start: str = "bc"  # the arm whose policy tries and goes on learning
 
 
 MAIN = {
     "dpo": Arm({}, {}),
+    "dpo twice": Arm({}, {}, start="dpo"),
     "dpo best of 8": Arm(best_of=8, judge="world_model", acts="dpo"),
-    "cloned best of 8": Arm(best_of=8, judge="dpo", acts="bc"),
+    "cloned best of 8": Arm(best_of=8, judge="world_model", acts="bc"),
+    "cloned best of 8 by dpo": Arm(best_of=8, judge="dpo", acts="bc"),
 }
 CONTROLS = {
     "more cloning": Arm(),
@@ -91,9 +95,11 @@ SOURCES = {
     "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
     "by all": Arm({"weights": PreferConfig().weights}, {}),
 }
+SOURCES = {name: replace(arm, prefer=arm.prefer | {"keep": 0.5}) for name, arm in SOURCES.items()}
 PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.06, 0.12, 0.25, 1.0)}
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),
+    "backbone, too": Arm({}, {"freeze": False}),
     "no safeguard": Arm({}, {"safeguard": 0.0}),
     "no anchor": Arm({}, {"anchor": 0.0}),
 }
@@ -151,18 +157,20 @@ class Cell:
             if arm.judge in LEARNED:
                 self.reward(arm.judge)
             return
+        if arm.start in ARMS:
+            self.learn(arm.start)
         if arm.learn is None:
             longer = BCConfig(steps=DPO.steps, lr=DPO.lr)
             stages.train_bc(longer, data, folder, self.seed, self.out / "bc", existing="reuse")
             return
         pairs = self.out / f"{name}.jsonl"
         if not pairs.exists():
-            config = replace(PreferConfig(weights=TOLD), **arm.prefer)
-            rewards = self.rewards(config.weights)
-            preferring.prefer(config, rewards, self.tries(), pairs, self.seed)
+            config = PreferConfig(**TOLD | arm.prefer)
+            rewards = self.rewards(config.weights, arm.start)
+            preferring.prefer(config, rewards, self.tries(arm.start), pairs, self.seed)
         preferring.train_dpo(
             replace(DPO, **arm.learn),
-            self.out / "bc",
+            self.out / arm.start,
             pairs,
             None,
             data,
@@ -172,16 +180,19 @@ class Cell:
             label=f"{self.out.parent.name} {self.seed} {name}",
         )
 
-    def tries(self) -> Path:
+    def tries(self, policy: str = "bc") -> Path:
+        """Of the policy of an arm, each from its own starts."""
+        again = policy != "bc"
         config = CollectConfig(
             by="branch",
             seeds=self.setting.starts,
-            first_seed=20_000 + 1_000 * self.seed,
+            first_seed=20_000 + 1_000 * self.seed + 500 * again,
             branch=self.setting.branch,
             runner=RunnerConfig(level=0.5),
         )
-        stages.collect(self.arena, config, self.out / "tries", self.out / "bc", existing="reuse")
-        return self.out / "tries"
+        folder = self.out / (f"tries of {policy}" if again else "tries")
+        stages.collect(self.arena, config, folder, self.out / policy, existing="reuse")
+        return folder
 
     def reward(self, kind: str) -> str:
         """Folder of a reward that learned from the tries and from the demonstrations."""
@@ -190,8 +201,8 @@ class Cell:
         stages.train_reward(config, data, learned, self.seed, existing="reuse")
         return str(learned)
 
-    def rewards(self, weights: dict[str, float]) -> dict:
-        """Those that the terms name, with their scores of the tries."""
+    def rewards(self, weights: dict[str, float], start: str) -> dict:
+        """Those that the terms name, with their scores of the tries of a policy."""
         names = {term.removesuffix(RANK) for term in weights} - {OUTCOME}
         if "deviation" in names:  # it sees through the eye of a world model
             names.add("world_model")
@@ -199,7 +210,7 @@ class Cell:
             self._rewards[name] = self.reward(name) if name in LEARNED else name
         chosen = [self._rewards[name] for name in sorted(names)]
         rewards = score.load_rewards(chosen, [self.out / "demos"], VLAConfig().horizon)
-        score.score(rewards, self.tries())
+        score.score(rewards, self.tries(start))
         return rewards
 
 
