@@ -28,11 +28,11 @@ EXPERT, RANDOM = "expert", "random"  # policies that are no folders
 class BranchConfig:
     """Several tries from the same simulator states."""
 
-    tries: int = 4  # per state
+    tries: int = 6  # per state
     points: int = 5  # states along one rollout
     every: int = 8  # actions between them
-    span: int = 24  # actions of a try, at most
-    spread: float = 0.0  # by which chunks are pulled aside to explore, in half ranges of actions
+    span: int = 1000  # actions of a try, at most: it goes on until it succeeds or time is up
+    spread: float = 0.1  # by which chunks are pulled aside to explore, in half ranges of actions
 
     def __post_init__(self) -> None:
         if min(self.tries, self.points, self.every, self.span) < 1 or not self.spread >= 0:

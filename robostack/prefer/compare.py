@@ -17,18 +17,8 @@ SAME = 1e-4  # spread of a term below which it has nothing to say
 class PreferConfig:
     """How candidates are compared, and which comparisons become preferences."""
 
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            OUTCOME: 1.0,
-            "keypoints": 1.0,
-            "progress": 0.5,
-            "world_model": 0.5,
-            "world_model.rank": 0.25,
-            "success": 0.25,
-            "deviation.rank": 0.25,
-        }
-    )
-    keep: float = 0.5  # share of comparisons, those of largest margin, that become preferences
+    weights: dict[str, float] = field(default_factory=lambda: {OUTCOME: 1.0})  # of the terms
+    keep: float = 1.0  # share of comparisons, those of largest margin, that become preferences
     certain: float = 1.0  # share of comparisons, those whose terms agree most, that are considered
     apart: float = 0.02  # least root mean square difference of two clips, in ranges of the actions
     tie: float = 0.0  # comparisons with a margin up to this are kept as ties; 0: none are
@@ -111,14 +101,7 @@ def build(
     ties = [c for c in apart if c.margin <= config.tie] if config.tie else []
     decided = [c for c in apart if c.margin > max(config.tie, 1e-9)]
     if not decided:
-        raise ValueError(
-            "nothing to prefer: "
-            + (
-                f"all {len(found)} comparisons are of clips less than apart={config.apart} apart"
-                if found and not apart
-                else "all tries from the same state are equally good"
-            )
-        )
+        raise ValueError(f"nothing to prefer: {_why_nothing(len(found), len(apart), config)}")
     sure = sorted(decided, key=lambda c: (c.uncertainty / c.margin, c.group, c.better.name))
     sure = sure[: max(1, round(config.certain * len(sure)))]
     ranked = sorted(sure, key=lambda c: (-c.margin, c.group, c.better.name))
@@ -141,6 +124,18 @@ def build(
         "seed": seed,
     }
     return chosen, card
+
+
+def _why_nothing(comparisons: int, apart: int, config: PreferConfig) -> str:
+    if comparisons and not apart:
+        return f"all {comparisons} comparisons are of clips less than apart={config.apart} apart"
+    why = "all tries from the same state are equally good"
+    if [name for name, weight in config.weights.items() if weight] == [OUTCOME]:
+        why += (
+            ": in none did one succeed and another fail. Try more often or wider "
+            "(branch.tries, branch.spread), or weigh a reward, too (weights)"
+        )
+    return why
 
 
 def _spreads(groups: dict[str, list[Candidate]], config: PreferConfig) -> dict[str, float]:

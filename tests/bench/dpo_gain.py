@@ -50,7 +50,7 @@ class Setting:
 
 def branch(points: int, every: int) -> BranchConfig:
     """Tries that go on to their end, where the simulator tells who succeeded."""
-    return BranchConfig(tries=6, points=points, every=every, span=1000, spread=0.1)
+    return BranchConfig(points=points, every=every)
 
 
 TASKS = {
@@ -58,8 +58,17 @@ TASKS = {
     "PickPlaceCan": Setting(16, 2000, branch(points=3, every=25)),
     "tabletop/pick": Setting(400, 8000, branch(points=3, every=15)),
 }
-TOLD = {"weights": {OUTCOME: 1.0}, "keep": 1.0}  # a success against a failure, and nothing else
-DPO = DPOConfig(steps=400, lr=2e-4, freeze=True)
+TOLD: dict = {}  # what differs of all preferences: a success against a failure, and nothing else
+DPO = DPOConfig()
+ALL_TERMS = {
+    OUTCOME: 1.0,
+    "keypoints": 1.0,
+    "progress": 0.5,
+    "world_model": 0.5,
+    "world_model.rank": 0.25,
+    "success": 0.25,
+    "deviation.rank": 0.25,
+}
 REWARD_STEPS = 600
 
 
@@ -93,7 +102,7 @@ SOURCES = {
 } | {
     "by deviation": Arm({"weights": {"deviation.rank": 1.0}}, {}),
     "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
-    "by all": Arm({"weights": PreferConfig().weights}, {}),
+    "by all": Arm({"weights": ALL_TERMS}, {}),
 }
 SOURCES = {name: replace(arm, prefer=arm.prefer | {"keep": 0.5}) for name, arm in SOURCES.items()}
 PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.06, 0.12, 0.25, 1.0)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robostack.prefer.compare import Candidate, PreferConfig, build
+from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.types import Clip
 
 
@@ -136,6 +136,12 @@ def test_the_card_counts_what_success_says_of_the_choices():
 def test_groups_that_tell_nothing_are_refused(groups, message):
     with pytest.raises(ValueError, match=message):
         build(groups, config(), seed=0)
+
+
+def test_where_the_outcome_alone_decides_nothing_the_way_out_is_told():
+    lost = group("g", 0.0, 0.0, term=OUTCOME)
+    with pytest.raises(ValueError, match="in none did one succeed and another fail.*spread"):
+        build(lost, PreferConfig(), seed=0)
 
 
 def test_near_duplicates_are_dropped_and_counted():
