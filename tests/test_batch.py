@@ -447,7 +447,7 @@ def test_a_missed_requirement_is_exit_code_one_and_a_line(tmp_path, capsys):
 
 COMMAND = [
     *(sys.executable, "-m", "robostack.sim.batch_eval", "--task", "Lift", "--workers", "2"),
-    *("--policy", "expert", "--policy", "random", "--episodes", "8"),
+    *("--policy", "expert", "--policy", "random", "--episodes", "20"),
     *("env.render=none", "env.horizon=60"),
 ]
 
@@ -517,10 +517,10 @@ def test_the_same_command_goes_on_where_it_was_stopped(tmp_path, how):
         assert "the same command goes on" in said and "Traceback" not in said
     time.sleep(1)
     before = lines(tmp_path / "e")
-    assert 3 <= before < 16
+    assert 3 <= before < 40
     kept = (tmp_path / "e" / "episodes.jsonl").read_text().splitlines()[:before]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     after = (tmp_path / "e" / "episodes.jsonl").read_text().splitlines()
-    assert after[:before] == kept and len(after) == 16
-    assert json.loads(done.stdout)["policies"][0]["episodes"] == 8
+    assert after[:before] == kept and len(after) == 40
+    assert json.loads(done.stdout)["policies"][0]["episodes"] == 20
