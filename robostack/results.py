@@ -248,6 +248,8 @@ def _number(value: float | None, digits: int = 0) -> str:
 def _table_of_cells(cells: list[dict]) -> str:
     header = ["policy", "task", "condition", "episodes", "success [95 %]", "steps to success"]
     header += ["ms a chunk", "steps/s", "re-run", "errors"]
+    told = any("stops" in c for c in cells)
+    header += ["stops: right, wrong, never"] * told
     rows = [
         [
             *(html.escape(c[key]) for key in ("policy", "task", "condition")),
@@ -258,6 +260,7 @@ def _table_of_cells(cells: list[dict]) -> str:
             _number(c["steps_per_second"]),
             str(c["rerun"] or ""),
             str(c["errors"] or ""),
+            *[", ".join(str(n) for n in c.get("stops", {}).values())] * told,
         ]
         for c in cells
     ]

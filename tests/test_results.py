@@ -54,6 +54,17 @@ def test_a_cell_counts_by_hand(tmp_path):
     assert cell["steps_per_second"] == pytest.approx(np.median([10, 11, 12, 14]) / (3 - 1))
 
 
+def test_the_page_tells_stops_where_there_was_a_judge_and_only_there(tmp_path):
+    judged, plain = tmp_path / "judged", tmp_path / "plain"
+    judged.mkdir(), plain.mkdir()
+    ledger = Ledger(judged, [A], range(4))
+    for seed, marks in enumerate([(True, True), (False, True), (False, False), (False, False)]):
+        ledger.add(A, row(A, seed, marks[0], stopped=marks[1]))
+    page = written(judged, ledger)[1]
+    assert "stops: right, wrong, never" in page and ">1, 1, 2<" in page
+    assert "stops:" not in written(plain, filled(plain, {A: [True]}))[1]
+
+
 def test_a_cell_that_was_never_played_says_nothing_about_its_rate(tmp_path):
     [cell] = results.summarise(Ledger(tmp_path, [A], range(3)), {})["cells"]
     assert cell["episodes"] == 0 and cell["ci95"] == [0.0, 1.0]
