@@ -118,6 +118,12 @@ def prefer(config, args) -> dict:
     if args.out.exists() and not args.force:
         raise ValueError(f"{args.out} exists; use --force to replace it")
     rewards = judging.trusted(args)
+    if silent := preferring.unheard(config, rewards):
+        raise ValueError(
+            f"--reward {', '.join(silent)} would have no say: source={config.source}, weights name "
+            f"{', '.join(config.weights)}; leave it out, or weigh it, e.g. "
+            f"weights='{{outcome: 1, {silent[0]}: 1}}' with source=tries"
+        )
     return preferring.prefer(
         config, rewards, args.data, args.out, args.seed, args.policy, args.labels
     )

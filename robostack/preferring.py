@@ -21,6 +21,8 @@ from robostack.prefer import candidates, people, saved
 from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
+from robostack.rewards.deviation import Deviation
+from robostack.rewards.world_model import WorldModel
 from robostack.sim.arena import Arena
 from robostack.stages import EvaluateConfig, Simulated, require_policy
 
@@ -71,6 +73,16 @@ def prefer(
     preference_card.write(Path(out).with_suffix(".html"), found, episodes)
     saved.save(out, found)
     return card
+
+
+def unheard(config: PreferConfig, rewards: dict[str, Reward]) -> list[str]:
+    """Names of rewards that have no say: no weight is theirs, or people decide."""
+    asked = {name.removesuffix(RANK) for name, weight in config.weights.items() if weight > 0}
+    if config.source == "people":
+        asked = set()
+    if Deviation.name in asked:  # it sees through the eye of a world model
+        asked.add(WorldModel.name)
+    return sorted(set(rewards) - asked)
 
 
 def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:

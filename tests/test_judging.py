@@ -95,6 +95,15 @@ def test_an_exam_elsewhere_counts_where_it_is_named(runs, capsys):
     assert "has not sat" not in capsys.readouterr().err
 
 
+def test_a_reward_that_would_have_no_say_is_refused(runs, capsys):
+    words = ["--data", str(runs / "cases" / "Lift" / "plain"), "--out", str(runs / "none.jsonl")]
+    assert main(["prefer", *words, "--reward", "keypoints"]) == FAILED
+    said = capsys.readouterr().err
+    assert "--reward keypoints would have no say" in said and "weights name outcome" in said
+    assert "weights='{outcome: 1, keypoints: 1}'" in said
+    assert not (runs / "none.jsonl").exists()
+
+
 def test_films_show_every_kind_and_say_why_a_reward_was_not_asked(runs):
     page = runs / "watch.html"
     command = ["watch", "--data", str(runs / "cases"), "--reward", "keypoints"]

@@ -6,6 +6,7 @@ from fakes import SPEC, make_episode
 
 from robostack.prefer import candidates
 from robostack.prefer.compare import OUTCOME, PreferConfig, build
+from robostack.preferring import unheard
 from robostack.types import Clip
 
 CONFIG = PreferConfig(weights={"progress": 1.0}, horizon=4)
@@ -128,3 +129,17 @@ def test_tries_that_begin_alike_and_part_later_are_no_duplicates_where_all_of_th
     assert len(built(-1)[0]) == 1
     with pytest.raises(ValueError, match="apart"):
         built(0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "source", "silent"),
+    [
+        ({"outcome": 1.0}, "tries", ["deviation", "world_model"]),
+        ({"deviation.rank": 1.0}, "tries", []),
+        ({"world_model.rank": 1.0, "deviation.rank": 0.0}, "demonstrations", ["deviation"]),
+        ({"deviation.rank": 1.0}, "people", ["deviation", "world_model"]),
+    ],
+)
+def test_who_has_a_say_is_who_is_weighed_and_the_eye_of_the_deviation(weights, source, silent):
+    rewards = {"deviation": None, "world_model": None}
+    assert unheard(PreferConfig(weights=weights, source=source), rewards) == silent
