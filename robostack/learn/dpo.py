@@ -247,6 +247,8 @@ def train(
     vla = learner.trained()
     if trials.success:
         vla = VLA.load(run.path / "best").to(device())
+    for mine, before in zip(vla.parameters(), start.parameters(), strict=True):
+        mine.requires_grad_(before.requires_grad)  # the next to train it may want the backbone
     if processes.main():
         vla.save(run.path / "policy")
     tried = {"trials": trials.success} if trials.success else {}

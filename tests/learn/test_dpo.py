@@ -209,6 +209,8 @@ def test_freezing_leaves_the_backbone_as_it_was_and_teaches_the_rest(vla, new_ru
         if not torch.equal(weight, vla.state_dict()[name])
     }
     assert moved and not any(name.startswith("backbone.") for name in moved)
+    asked = [[p.requires_grad for p in policy.parameters()] for policy in (trained, vla)]
+    assert asked[0] == asked[1]  # by whoever trains it next
 
 
 @pytest.mark.parametrize(
