@@ -73,14 +73,16 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
     for flag in verb.keys:
         parser.add_argument(f"--{flag}", action="append", metavar="X", help=KEYS[flag][1])
     if verb.out:
-        parser.add_argument("--out", type=Path, required=verb.needs_out, help=verb.out)
+        needed = dict(required=verb.needs_out, action=_Once)
+        parser.add_argument("--out", type=Path, help=verb.out, **needed)
         if verb.forces:
             parser.add_argument("--force", action="store_true", help="replace a finished run")
     if verb.resumes:
         more = "go on with a finished run: more episodes, tasks, policies"
         parser.add_argument("--resume", action="store_true", help=more)
     if verb.config is not None:
-        parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of keys")
+        keys = dict(help="YAML file of keys", metavar="FILE", action=_Once)
+        parser.add_argument("--config", type=Path, **keys)
         more = f"set a key, or name a {verb.words}" if verb.words else "set a key"
         what = f"{verb.words} | key=value" if verb.words else "key=value"
         parser.add_argument("overrides", nargs="*", metavar=what, help=more)

@@ -11,11 +11,12 @@ def parsed(*words):
     return cli.parser().parse_args(words)
 
 
-def test_a_flag_that_takes_one_value_is_not_silently_overridden(capsys):
+@pytest.mark.parametrize("flag", ["--data", "--out", "--config"])
+def test_a_flag_that_takes_one_value_is_not_silently_overridden(flag, capsys):
     with pytest.raises(SystemExit) as refused:
-        parsed("score", "--data", "a", "--data", "b", "--reward", "keypoints")
+        parsed("prefer", flag, "a", flag, "b")
     assert refused.value.code == 2
-    assert "--data is given twice: a and b; it takes one" in capsys.readouterr().err
+    assert f"{flag} is given twice: a and b; it takes one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", [["train", "bc"], ["train", "reward"], ["exam"]])
