@@ -19,6 +19,21 @@ version = next(
 
 VLM = ["transformers>=5.23", "peft>=0.17"]  # pretrained backbones
 SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
+DATA = ["pyarrow>=15", "av>=12", "h5py>=3.10", "rosbags>=0.11,<1"]  # other people's formats
+TELEOP = ["pygame-ce>=2.5", "pyspacemouse>=2.1"]  # gamepads, SpaceMouse
+ROS = [  # where there is no ROS 2 installation; x86_64 only
+    f"ros-jazzy-{package}"
+    for package in (
+        "rclpy",
+        "rmw-fastrtps-cpp",
+        "sensor-msgs",
+        "trajectory-msgs",
+        "geometry-msgs",
+        "diagnostic-msgs",
+        "std-msgs",
+        "std-srvs",
+    )
+]
 
 setup(
     name="robostack",
@@ -28,8 +43,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim"),
-    package_dir={"robostack.sim": "sim"},
+    packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim")
+    + mapped("real", "robostack.real"),
+    package_dir={"robostack.sim": "sim", "robostack.real": "real"},
     package_data={"robostack": ["*.html"]},
     install_requires=[
         "torch>=2.7",
@@ -54,11 +70,18 @@ setup(
         "huggingface-hub>=0.30",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6", "build>=1", "openpi-client>=0.1.1", *VLM, *SERVE],
+        "test": [
+            *("pytest>=8", "ruff>=0.6", "build>=1", "openpi-client>=0.1.1"),
+            *(*VLM, *SERVE, *DATA, "pygame-ce>=2.5"),
+        ],
         "vlm": VLM,
         "serve": SERVE,
         "metaworld": ["metaworld==3.0.0", "packaging"],
-        "ros": ["ros-jazzy-rclpy", "ros-jazzy-rmw-fastrtps-cpp"],
+        "data": DATA,
+        "teleop": TELEOP,
+        "ray": ["ray>=2.40"],
+        "tensorboard": ["tensorboard>=2.16"],
+        "ros": [*ROS, "rosbags>=0.11,<1"],
     },
     entry_points={"console_scripts": ["robostack=robostack.cli:main"]},
 )

@@ -48,18 +48,18 @@ class Setting:
     seeds: int = 2
 
 
-def branch(points: int, every: int) -> BranchConfig:
-    """Tries that go on to their end, where the simulator tells who succeeded."""
-    return BranchConfig(points=points, every=every)
+def branch(points: int, every: int, span: int) -> BranchConfig:
+    """Tries cut off after some 2 s: what a chunk has done shows, and what came later does not."""
+    return BranchConfig(points=points, every=every, span=span)
 
 
 TASKS = {
-    "Lift": Setting(8, 1200, branch(points=5, every=8), seeds=3),
-    "PickPlaceCan": Setting(16, 2000, branch(points=3, every=25)),
-    "tabletop/pick": Setting(400, 8000, branch(points=3, every=15)),
+    "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
+    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=25, span=40)),
+    "tabletop/pick": Setting(400, 8000, branch(points=5, every=15, span=32)),
 }
-TOLD: dict = {}  # what differs of all preferences: a success against a failure, and nothing else
-DPO = DPOConfig()
+TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}, "keep": 0.7}  # what differs of all preferences
+DPO = DPOConfig(steps=600)
 ALL_TERMS = {
     OUTCOME: 1.0,
     "keypoints": 1.0,
@@ -98,15 +98,13 @@ CONTROLS = {
 }
 SOURCES = {
     f"by {name}": Arm({"weights": {name: 1.0}}, {})
-    for name in ("keypoints", "progress", "world_model", "success")
+    for name in (OUTCOME, "keypoints", "progress", "world_model", "success")
 } | {
     "by deviation": Arm({"weights": {"deviation.rank": 1.0}}, {}),
     "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
     "by all": Arm({"weights": ALL_TERMS}, {}),
 }
-# the outcome alone is the arm "dpo", which leaves about as many comparisons undecided
-SOURCES = {name: replace(arm, prefer=arm.prefer | {"keep": 0.5}) for name, arm in SOURCES.items()}
-PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.06, 0.12, 0.25)}
+PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.09, 0.18, 0.35)}
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),
     "backbone, too": Arm({}, {"freeze": False}),
