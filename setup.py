@@ -11,6 +11,21 @@ def mapped(folder: str, name: str) -> list[str]:
     return [name, *(f"{name}.{package}" for package in find_packages(folder))]
 
 
+def shared() -> list[tuple[str, list[str]]]:
+    """What ROS 2 and an installation without a checkout read: share/robostack, and the ament index
+    that makes it a package of ROS."""
+    found = {
+        "share/ament_index/resource_index/packages": ["resource/robostack"],
+        "share/robostack": ["package.xml"],
+    }
+    files = [*HERE.glob("launch/*.launch.py"), *HERE.glob("configs/**/*")]
+    for path in sorted(path.relative_to(HERE) for path in files if path.is_file()):
+        found.setdefault(f"share/robostack/{path.parent.as_posix()}", []).append(path.as_posix())
+    return sorted(found.items())
+
+
+NODES = sorted(path.stem for path in HERE.glob("real/nodes/*_node.py"))  # of `ros2 run robostack`
+
 version = next(
     line.split('"')[1]
     for line in (HERE / "robostack" / "__init__.py").read_text().splitlines()
@@ -19,7 +34,7 @@ version = next(
 
 VLM = ["transformers>=5.23", "peft>=0.17"]  # pretrained backbones
 SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
-DATA = ["pyarrow>=15", "av>=12", "h5py>=3.10", "rosbags>=0.11,<1"]  # other people's formats
+DATA = ["pyarrow>=15,<26", "av>=12", "h5py>=3.10", "rosbags>=0.11,<1"]  # other people's formats
 TELEOP = ["pygame-ce>=2.5", "pyspacemouse>=2.1"]  # gamepads, SpaceMouse
 ROS = [  # where there is no ROS 2 installation; x86_64 only
     f"ros-jazzy-{package}"
@@ -43,10 +58,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["robostack", "robostack.*"]) + mapped("sim", "robostack.sim")
+    packages=find_packages(include=["robostack", "robostack.*"])
+    + mapped("sim", "robostack.sim")
     + mapped("real", "robostack.real"),
     package_dir={"robostack.sim": "sim", "robostack.real": "real"},
     package_data={"robostack": ["*.html"]},
+    data_files=shared(),
     install_requires=[
         "torch>=2.7",
         "numpy>=1.26,<2",
@@ -83,5 +100,10 @@ setup(
         "tensorboard": ["tensorboard>=2.16"],
         "ros": [*ROS, "rosbags>=0.11,<1"],
     },
-    entry_points={"console_scripts": ["robostack=robostack.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "robostack=robostack.cli:main",
+            *(f"{node}=robostack.real.nodes.{node}:main" for node in NODES),
+        ]
+    },
 )

@@ -13,8 +13,9 @@ from robostack.judging import FAILED, OK
 
 def _arena(args: argparse.Namespace, env):
     from robostack.sim.arena import Arena
+    from robostack.worlds import make_worker
 
-    return Arena(env, args.workers)
+    return Arena(env, args.workers, make_worker)
 
 
 def _existing(args: argparse.Namespace) -> str:
@@ -26,6 +27,16 @@ def collect(config, args) -> dict:
 
     with _arena(args, config.env) as arena:
         return stages.collect(arena, config, args.out, args.policy, _existing(args))
+
+
+def teleop(config, args) -> dict:
+    if args.calibrate:
+        from robostack.collecting.calibrating import calibrate
+
+        return calibrate(config.device, config.path, args.out)
+    from robostack.collecting import command
+
+    return command.collect(command.settings(args.out, args.config, args.overrides), args.out)
 
 
 def cases(config, args) -> dict:
@@ -50,13 +61,13 @@ def train_reward(config, args) -> dict:
 
 
 def train_dpo(config, args) -> dict:
-    from robostack import preferring
+    from robostack import preferring, stages
 
     given = args.policy, args.preferences, args.data, [args.demos], args.out, args.seed
     if not config.check_every:
         return preferring.train_dpo(config, *given, _existing(args))
     with _arena(args, config.env) as arena:
-        check = preferring.success_of(arena, config.trials)
+        check = stages.success_of(arena, config.trials)
         return preferring.train_dpo(config, *given, _existing(args), check=check)
 
 

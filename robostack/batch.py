@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -28,11 +27,12 @@ from robostack.policy.checkpoint import CheckpointError, fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.results import Gallery
-from robostack.sim.arena import EXPERT, RANDOM, Played, Trial, play, profile_warning
+from robostack.sim.arena import EXPERT, RANDOM, Played, Trial, play, profile_warning, worker_count
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
-from robostack.sim.worker import REMOTE, RunnerConfig, Unplayable, make_worker
+from robostack.sim.worker import REMOTE, RunnerConfig, Unplayable
 from robostack.types import RobotSpec
+from robostack.worlds import make_worker
 
 VERB = "evaluate"
 HOPELESS = 5  # first episodes of a cell that cost their workers' lives, before it is given up
@@ -64,6 +64,11 @@ class BatchConfig:
             raise ValueError(
                 "env.perturb: an evaluation sets it itself; use --perturb axis=strength, which is "
                 "compared with the unperturbed"
+            )
+        if self.env.real and (self.suite or self.tasks or self.perturb):
+            raise ValueError(
+                f"env.real={self.env.real}: a robot does one thing, env.task='what to do'; suite, "
+                "tasks and perturb are for simulations"
             )
         if not 0 <= self.noise < 1:
             raise ValueError(f"noise: expected a standard deviation in [0, 1), got {self.noise}")
@@ -162,7 +167,7 @@ class Batch:
         ]
         self.envs = {cell: self._env(cell) for cell in cells}  # raises before any work
         self.earlier = earlier(against) if against else {}
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = worker_count(config.env, workers)
         if self.workers < 1:
             raise ValueError(f"workers: expected 1 or more, or 0 for all cores, got {workers}")
         if resume and replace:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import textwrap
 import warnings
 from pathlib import Path
+from typing import Any
 
 from robostack.judging import FAILED, OK
-from robostack.verbs import KEYS, PATHS, SEVERAL, VERBS, Verb
+from robostack.verb import KEYS, PATHS, SEVERAL, Verb
+from robostack.verbs import VERBS
 
 USAGE, STOPPED = 2, 130  # exit codes, beside those of the verbs
 
@@ -56,7 +59,7 @@ class _Help(argparse.Action):
 
 def _add_verb(parsers, name: str, verb: Verb) -> None:
     parser = parsers.add_parser(
-        name,
+        name.split()[-1],
         help=verb.summary,
         description=verb.summary.capitalize() + ".",
         epilog="example:\n" + textwrap.indent(verb.example, "  "),
@@ -107,21 +110,41 @@ def _overrides(args: argparse.Namespace) -> list[str]:
     return [*found, *args.overrides]
 
 
+def _give(args: argparse.Namespace, words: list[str], top: argparse.ArgumentParser) -> None:
+    """Bare words as values of the flag that the verb has for them."""
+    given = getattr(args, args.verb.words)
+    if isinstance(given, list):
+        setattr(args, args.verb.words, [*given, *words])
+    elif words:
+        several = [*([given] if given else []), *words]
+        if len(several) > 1:
+            top.error(f"{' and '.join(map(str, several))}: expected one {args.verb.words}")
+        setattr(args, args.verb.words, Path(several[0]))
+
+
+def _located(file: Path | None) -> Path | None:
+    """A file of the configuration, which may be one that was installed with robostack."""
+    from robostack.real.paths import find
+
+    with contextlib.suppress(FileNotFoundError):  # reading it says what is wrong
+        return file and find(file)
+    return file
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="robostack",
         description="Post-train vision-language-action policies with learned rewards.",
     )
     parsers = top.add_subparsers(required=True, metavar="verb")
-    train = None
+    groups: dict[str, Any] = {}  # first words of verbs of two
     for name, verb in VERBS.items():
-        if name.startswith("train "):
-            if train is None:
-                sub = parsers.add_parser("train", help="bc, reward, dpo, guide or rl")
-                train = sub.add_subparsers(required=True, metavar="what")
-            _add_verb(train, name.removeprefix("train "), verb)
-        else:
-            _add_verb(parsers, name, verb)
+        group, _, what = name.partition(" ")
+        if what and group not in groups:
+            members = [n.split()[1] for n in VERBS if n.startswith(f"{group} ")]
+            sub = parsers.add_parser(group, help=", ".join(members))
+            groups[group] = sub.add_subparsers(required=True, metavar="what")
+        _add_verb(groups[group] if what else parsers, name, verb)
     return top
 
 
@@ -141,7 +164,7 @@ def run(argv: list[str] | None) -> int:
     args, rest = top.parse_known_args(argv)
     if args.verb.words:
         words = [w for w in (*args.overrides, *rest) if "=" not in w and not w.startswith("-")]
-        setattr(args, args.verb.words, [*getattr(args, args.verb.words), *words])
+        _give(args, words, top)
         args.overrides, rest = ([w for w in x if w not in words] for x in (args.overrides, rest))
     wrong = [word for word in rest if word.startswith("-") or "=" not in word]
     if wrong or (rest and args.verb.config is None):
@@ -153,7 +176,7 @@ def run(argv: list[str] | None) -> int:
     try:
         config = None
         if args.verb.config is not None:
-            config = read(args.verb.config(), args.config, _overrides(args))
+            config = read(args.verb.config(), _located(args.config), _overrides(args))
         result = args.verb.act(config, args)
     except BrokenPipeError:  # an OSError that is no mistake
         raise

@@ -88,11 +88,11 @@ def reward_traces(titles: list[str], traces: list[dict[str, np.ndarray]], hz: fl
     return svg(figure)
 
 
-def histogram(values: np.ndarray, xlabel: str) -> str:
+def histogram(values: np.ndarray, xlabel: str, ylabel: str = "pairs") -> str:
     figure, axes = _axes(4, 2.2)
     axes[0, 0].hist(values, bins=20, color=PALETTE[0], alpha=0.85)
     axes[0, 0].set_xlabel(xlabel)
-    axes[0, 0].set_ylabel("pairs")
+    axes[0, 0].set_ylabel(ylabel)
     return svg(figure)
 
 

@@ -20,7 +20,8 @@ svg,video,img{max-width:100%;height:auto}
 def write(path: Path, title: str, parts: list[str]) -> None:
     """One page out of its parts."""
     text = (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f"<meta name='viewport' content='width=device-width'><title>{title}</title>"
         f"<style>{CSS}</style><body>{''.join(parts)}</body></html>"
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ import numpy as np
 import robostack
 from robostack import preference_card
 from robostack.config import to_dict
-from robostack.data.store import Store, StoreError, open_store, read_episodes, require_episodes
+from robostack.data.reading import read_windows
+from robostack.data.store import Store, StoreError, open_store, require_episodes
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.learn.trials import Check
@@ -23,7 +24,6 @@ from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.world_model import WorldModel
-from robostack.sim.arena import Arena
 from robostack.stages import EvaluateConfig, Simulated, require_policy
 
 
@@ -218,20 +218,9 @@ def train_dpo(
     try:
         start = VLA.load(policy_folder(policy))
         tries = chosen.episodes(data)
-        demos = read_episodes(demonstrations)
+        demos = read_windows(demonstrations, start.spec, start.config.horizon)
         dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label, check)
     except ValueError:  # pairs that cannot be learned from
         run.abandon()
         raise
     return finished(out)
-
-
-def success_of(arena: Arena, config: EvaluateConfig) -> Check:
-    """The success rate of a policy in `arena`, on starts apart from those of evaluations."""
-
-    def check(folder: Path) -> float:
-        seeds = list(range(config.first_seed, config.first_seed + config.episodes))
-        tried = arena.rollouts(folder, config.runner, seeds, "trial")
-        return sum(bool(episode.success) for episode in tried) / config.episodes
-
-    return check

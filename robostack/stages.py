@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from robostack.config import to_dict
+from robostack.data.reading import read_windows
 from robostack.data.store import (
     Store,
+    find_stores,
     iter_episodes,
+    open_store,
     read_episodes,
     require_episodes,
 )
@@ -22,6 +25,7 @@ from robostack.evaluate import Evaluation, mcnemar, stops
 from robostack.footage import CALIBRATION
 from robostack.learn import bc, reward, rl
 from robostack.learn.run import Existing, Run, RunError, finished
+from robostack.learn.trials import Check
 from robostack.policy.checkpoint import CheckpointError, policy_folder
 from robostack.policy.vla import VLA
 from robostack.protocols import Reward, Scores
@@ -33,6 +37,8 @@ from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
 from robostack.sim.worker import RunnerConfig
 from robostack.types import Episode
+
+ACTING = ("execute", "steps", "level")  # of a runner: what a rollout's likelihood depends on
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,24 @@ class TrainRLConfig:
         default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
     )
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
+    check: bool = False  # try each iteration's policy on `trials`, and keep the best
+    trials: EvaluateConfig = field(
+        default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
+    )
+
+    def way(self) -> RunnerConfig:
+        """How rollouts are executed. Raises ValueError where they could not be learned from."""
+        runner, algorithm = self.runner, self.rl.algorithm
+        if algorithm not in rl.LIKELIHOOD:
+            return runner
+        plain = replace(RunnerConfig(), **{n: getattr(runner, n) for n in ACTING}, once=True)
+        if replace(runner, once=True) != plain or runner.level <= 0 or runner.steps < 2:
+            raise ValueError(
+                f"algorithm={algorithm} needs the likelihood of what was drawn: expected "
+                f"runner.level above 0, runner.steps of 2 or more, and nothing else of the "
+                f"runner but execute, got {runner}"
+            )
+        return plain
 
 
 @dataclass(frozen=True)
@@ -93,9 +117,10 @@ class TrainRLCommand(Simulated, TrainRLConfig):
     pass
 
 
-def require_policy(path: str | Path) -> None:
-    """Raise CheckpointError where there is no policy, before a run folder is made."""
-    VLA.load(policy_folder(path))
+def require_policy(path: str | Path, edited: bool = False) -> None:
+    """Raise CheckpointError where there is no policy, before a run folder is made; or one with
+    edits, where it is not only to act."""
+    VLA.load(policy_folder(path), edited)
 
 
 def gather(
@@ -167,7 +192,7 @@ def evaluate(
     """
     other = _other(against, config)
     settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
-    require_policy(policy)
+    require_policy(policy, edited=True)
     run = Run(out, "evaluate", settings, config.first_seed, existing)
     if run.done:
         return run.done
@@ -213,13 +238,16 @@ def train_bc(
 ) -> dict:
     require_episodes(data)
     settings = to_dict(config) | {"data": [str(p) for p in data], "start": str(start)}
+    settings.pop("reading")  # another machine with less memory may go on with the run
     run = Run(out, "train bc", settings, seed, existing)
     if run.done:
         return run.done
-    episodes = read_episodes(data)
     try:
         policy = None if start is None else VLA.load(policy_folder(start))
-        bc.train(config, episodes[0].spec, episodes, run, seed, policy, label)
+        spec = open_store(find_stores(data[0])[0]).spec
+        horizon = (config.policy if policy is None else policy.config).horizon
+        windows = read_windows(data, spec, horizon, config.reading)
+        bc.train(config, spec, windows, run, seed, policy, label)
     except (ValueError, CheckpointError):  # a size that cannot be, a backbone that is not there
         run.abandon()
         raise
@@ -282,14 +310,28 @@ def train_rl(
     run = Run(out, "train rl", settings, seed, existing)
     if run.done:
         return run.done
-    start = VLA.load(policy_folder(policy))
+    start, way = VLA.load(policy_folder(policy)), config.way()
 
     def judge(episode: Episode) -> Scores:
         return combine({n: explained(rewards[n], episode) for n in config.weights}, config.weights)
 
-    def roll(folder: Path, seeds: list[int]) -> Iterator[Episode]:
-        return arena.rollouts(folder, config.runner, seeds, f"{label}: rollouts")
+    def roll(folder: Path, seeds: list[int], tries: int) -> Iterator[Episode]:
+        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries)
 
+    check = success_of(arena, config.trials) if config.check else None
+    outside = rl.Outside(roll, judge, check)
+    acting = rl.Acting(**{name: getattr(way, name) for name in ACTING})
     demos = read_episodes(demonstrations)
-    rl.train(config.rl, start, roll, judge, demos, run, seed, label)
+    rl.train(config.rl, start, outside, demos, run, seed, label, acting)
     return finished(out)
+
+
+def success_of(arena: Arena, config: EvaluateConfig) -> Check:
+    """The success rate of a policy in `arena`, on starts apart from those of evaluations."""
+
+    def check(folder: Path) -> float:
+        seeds = list(range(config.first_seed, config.first_seed + config.episodes))
+        tried = arena.rollouts(folder, config.runner, seeds, "trial")
+        return sum(bool(episode.success) for episode in tried) / config.episodes
+
+    return check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,14 +153,21 @@ def _calibrate(worker: Worker, env: EnvConfig) -> dict[str, Camera]:
     return {n: renderer.calibration(n) for n in renderer.cameras if renderer.is_fixed(n)}
 
 
-class Arena:
-    """Rollouts of one simulated environment over worker processes. Results come in the order
-    of the seeds and do not depend on the number of workers."""
+def worker_count(env: EnvConfig, workers: int) -> int:
+    """How many processes act: `workers`, or of 0 one a core; a robot is there once."""
+    if env.real and workers > 1:
+        raise ValueError(f"--workers {workers}: {env.real} is one robot, so there is one worker")
+    return 1 if env.real else workers or os.cpu_count() or 1
 
-    def __init__(self, env: EnvConfig, workers: int = 0):
+
+class Arena:
+    """Rollouts of one environment over worker processes. Results come in the order of the seeds
+    and do not depend on the number of workers, which of a real robot is 1."""
+
+    def __init__(self, env: EnvConfig, workers: int = 0, make: Callable[[], Worker] = make_worker):
         self.config = env
         self._warned: set[str] = set()
-        self._pool = Pool(make_worker, workers or os.cpu_count() or 1)
+        self._pool = Pool(make, worker_count(env, workers))
 
     def _folder(self, policy: str | Path) -> str:
         """Of a saved policy; warns once if it will see pictures of another kind than it knows."""
@@ -202,9 +209,9 @@ class Arena:
 
     def calibrate(self, env: EnvConfig, path: Path) -> None:
         """Write where the cameras of `env` stand, those that do not move, to a file. Cameras that
-        differ from episode to episode have no such place."""
+        differ from episode to episode have no such place, and nobody knows those of a robot."""
         cameras = {}
-        if not env.perturb.get("camera"):
+        if not env.perturb.get("camera") and not env.real:
             (cameras,) = self._pool.run(_calibrate, [(env,)])
         if cameras:
             write_cameras(path, cameras)

@@ -24,7 +24,8 @@ CONTROLLERS = ("OSC_POSE", "OSC_POSITION", "JOINT_POSITION", "JOINT_VELOCITY")
 class EnvConfig:
     """Which simulated robot and scene. It is picklable, so that worker processes can build it."""
 
-    task: str = "Lift"  # `robostack tasks` lists them
+    task: str = "Lift"  # `robostack tasks` lists them; with `real` any instruction will do
+    real: str = ""  # file of a robot (configs/robot/*.yaml) that is driven over ROS 2 instead
     cameras: dict[str, int] = field(default_factory=dict)  # name -> side [px]; {}: the task's own
     pixels: int = 64  # side of the square images where `cameras` is {}
     horizon: int = 0  # control steps; 0 takes the task's own
@@ -35,7 +36,8 @@ class EnvConfig:
     perturb: dict[str, float] = field(default_factory=dict)  # axis -> strength
 
     def __post_init__(self) -> None:
-        require("task", self.task, TASKS, listing())
+        if not self.real:
+            require("task", self.task, TASKS, listing())
         require("render", self.render, PROFILES)
         require("robot", self.robot, ROBOTS)
         require("controller", self.controller, CONTROLLERS)
@@ -58,7 +60,10 @@ class EnvConfig:
 
 
 def make_env(config: EnvConfig) -> SimEnv:
-    """The environment of a task, whichever simulator it belongs to."""
+    """The environment of a task, whichever simulator it belongs to. Raises ValueError for a real
+    robot, which `robostack.worlds.make_env` opens, too."""
+    if config.real:
+        raise ValueError(f"env.real={config.real}: a simulation is wanted here; leave it out")
     return TASKS[config.task].environment()(config)
 
 
@@ -179,6 +184,13 @@ class SimEnv(abc.ABC):
         self._set(state)  # loading may have moved the solver's warm start
         mujoco.mj_fwdPosition(self.model, self.data)
         self._perturb.load(perturbed)
+        return self._look()
+
+    def show(self, qpos: np.ndarray, qvel: np.ndarray, steps: int) -> Step:
+        """What there is to see in a state that was recorded elsewhere, so many control steps into
+        its episode. What the controller remembers stays as it is."""
+        self.data.qpos[:], self.data.qvel[:], self._steps = qpos, qvel, steps
+        mujoco.mj_forward(self.model, self.data)
         return self._look()
 
     def _set(self, state: np.ndarray) -> None:

@@ -6,6 +6,7 @@ or a pose changes. The inner loops are in raster_kernels.py.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,14 @@ class RasterRenderer(Renderer):
         distance[self.scene.planes[rows]] = np.inf
         rows = rows[np.argsort(distance, kind="stable")]
         return looks, np.concatenate([rows, rows[::-1]])
+
+    def through(self, cameras: dict[str, tuple[int, int]]) -> RasterRenderer:
+        """The very same scene through other cameras {name: (height, width)}, which must be among
+        its own; what is written to `model` shows in both."""
+        other = copy.copy(self)
+        other.cameras = cameras
+        other._build()
+        return other
 
     def close(self) -> None:
         """There is nothing to free; it is here so that renderers can be swapped."""

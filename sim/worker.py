@@ -4,19 +4,23 @@ and every policy and reward that it was given."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from robostack.policy.checkpoint import CARD, policy_folder
+from robostack.policy.checkpoint import CARD, EDITS, policy_folder
 from robostack.policy.chunking import ChunkRunner, Steer
+from robostack.policy.edits import EditedRunner, Edits
 from robostack.policy.implicit import ImplicitReward
 from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 from robostack.protocols import ChunkReward, Policy, Stops, Watcher
 from robostack.rewards.noisy import NoisyReward
+from robostack.rollout import Pulled
 from robostack.sim.env import EnvConfig, SimEnv, make_env
 from robostack.types import Observation, RobotSpec
 
@@ -35,6 +39,7 @@ class RunnerConfig:
     execute: int = 8  # actions of a chunk that are executed before the next look
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    once: bool = False  # in a single step of it, drawn anew for each chunk: what ppo learns from
     delay: int = 0  # control steps that a chunk takes to compute, while the old one goes on; the
     # perturbation of that name delays every single action instead
     rtc: Realtime = "none"  # how a chunk takes the delay into account, see policy/rtc.py
@@ -45,6 +50,8 @@ class RunnerConfig:
     guide: str = ""  # folder of a reward that reads noisy chunks (`robostack train guide`), whose
     # gradient steers the sampler
     guidance: float = 1.0  # how strongly it does
+    explore: float = 0.0  # by which chunks are pulled aside, each as a whole: standard deviation
+    # in half ranges of the actions
     stop: str = ""  # folder of a reward that says when a try is done, in the place of the
     # simulator, which then lets it run on to the time limit
 
@@ -53,6 +60,16 @@ class RunnerConfig:
             raise ValueError(
                 "runner: expected execute and steps of 1 or more and a level of 0 or more, got "
                 f"{self.execute}, {self.steps} and {self.level}"
+            )
+        if not self.explore >= 0 or (self.explore and (self.delay or self.rtc != "none")):
+            raise ValueError(
+                f"runner: expected explore of 0 or more, and of 0 with a delay or rtc, which go on "
+                f"from what was proposed; got {self.explore}"
+            )
+        if self.once and (self.level <= 0 or self.steps < 2):
+            raise ValueError(
+                f"runner: once expects a level above 0 and 2 steps or more, got {self.level} and "
+                f"{self.steps}"
             )
         if self.best_of < 1 or (self.best_of > 1) != bool(self.judge):
             raise ValueError(
@@ -108,9 +125,11 @@ class Unplayable(RuntimeError):
 class Worker:
     """The context of a `Pool`: one environment at a time, and every policy it was given."""
 
+    make: Callable[[EnvConfig], SimEnv] = make_env
     config: EnvConfig | None = None
     opened: SimEnv | None = field(default=None, repr=False)
     loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
+    edited: dict[str, Edits] = field(default_factory=dict, repr=False)
     served: dict[str, RemotePolicy] = field(default_factory=dict, repr=False)
     judges: dict[str, SavedReward] = field(default_factory=dict, repr=False)  # by folder
 
@@ -118,7 +137,7 @@ class Worker:
         """Where a runner has a judge to stop it, success alone ends nothing."""
         if self.config != config:
             self.close()
-            self.opened, self.config = make_env(config), config
+            self.opened, self.config = self.make(config), config
         self.opened.ends = runner is None or not runner.stop
         return self.opened
 
@@ -139,6 +158,11 @@ class Worker:
             return self._served(folder, runner, env)
         vla = self._load(folder)
         vla.spec.require_same(env.spec, f"the policy {folder}", "the environment", MAY_DIFFER)
+        edited = (Path(folder) / EDITS).is_dir()
+        acts = self._edited(vla, folder, runner) if edited else self._plain(vla, runner, env)
+        return Pulled(acts, env.spec, runner.explore) if runner.explore else acts
+
+    def _plain(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> Policy:
         return ChunkRunner(
             vla,
             runner.execute,
@@ -149,7 +173,21 @@ class Worker:
             candidates=runner.best_of,
             score=self._judge(vla, runner, env).rank if runner.judge else None,
             steer=self._steer(vla, runner, env) if runner.guide else None,
+            once=runner.once,
         )
+
+    def _edited(self, vla: VLA, folder: str, runner: RunnerConfig) -> Policy:
+        if folder not in self.edited:
+            self.edited[folder] = Edits.load(Path(folder) / EDITS, vla.spec)
+        edits, own = self.edited[folder], RunnerConfig()
+        fixed = replace(runner, steps=own.steps, level=own.level, explore=0.0, stop="")
+        if fixed != replace(own, execute=edits.config.execute):
+            raise ValueError(
+                f"{folder} acts through edits, which choose among chunks of "
+                f"{edits.config.execute} actions: expected runner.execute={edits.config.execute} "
+                f"and of the rest steps, level, explore and stop alone, got {runner}"
+            )
+        return EditedRunner(vla, edits, runner.steps, runner.level)
 
     def _steer(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> Steer:
         guide = self._reward(runner.guide, env)
@@ -179,7 +217,7 @@ class Worker:
 
     def _load(self, folder: str) -> VLA:
         if folder not in self.loaded:
-            self.loaded[folder] = VLA.load(folder)
+            self.loaded[folder] = VLA.load(folder, edited=True)
         return self.loaded[folder]
 
     def _reward(self, folder: str, env: SimEnv) -> SavedReward:
@@ -198,10 +236,10 @@ class Worker:
             self.served[url] = RemotePolicy(url)
         remote = self.served[url]
         remote.spec.require_same(env.spec, f"the policy {url}", "the environment", MAY_DIFFER)
-        if runner.delay or runner.rtc != "none" or runner.judge or runner.guide:
+        if runner.delay or runner.rtc != "none" or runner.judge or runner.guide or runner.explore:
             raise ValueError(
-                f"{url}: runner.delay, .rtc, .judge and .guide are for policies in a folder; a "
-                "served one takes the time that it takes, and its own choice"
+                f"{url}: runner.delay, .rtc, .judge, .guide and .explore are for policies in a "
+                "folder; a served one takes the time that it takes, and its own choice"
             )
         if (remote.steps, remote.level) != (runner.steps, runner.level):
             raise ValueError(

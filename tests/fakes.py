@@ -44,13 +44,13 @@ def make_episode(seed: int, steps: int = 5, **changes) -> Episode:
 
 
 class LineEnv:
-    """x moves by action / 10 from a seeded start below 0.2; beyond 1 it has succeeded.
+    """x moves by action / 10 from a seeded start below 0.2; beyond the goal it has succeeded.
 
     The picture is a bright column at x.
     """
 
-    def __init__(self, horizon: int = 20, log: list | None = None):
-        self.spec, self.horizon, self.log = SPEC, horizon, log
+    def __init__(self, horizon: int = 20, log: list | None = None, goal: float = 1.0):
+        self.spec, self.horizon, self.log, self.goal = SPEC, horizon, log, goal
         self.x, self.t = 0.0, 0
 
     def reset(self, seed: int) -> Step:
@@ -76,7 +76,7 @@ class LineEnv:
         image = np.zeros((16, 16, 3), np.uint8)
         image[:, int(np.clip(15 * self.x, 0, 15))] = 255
         state = np.array([self.x, self.t, 0], np.float32)
-        success = self.x >= 1
+        success = self.x >= self.goal
         return Step(
             observation=Observation({"top": image}, state, LIFT, self.t / 10),
             terminated=success,

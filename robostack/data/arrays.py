@@ -8,6 +8,7 @@ an index behind them. zarr-python reads it like any other array, and reads whate
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import google_crc32c
@@ -27,29 +28,75 @@ def read_array(folder: Path) -> np.ndarray | None:
     """The array in `folder`, or None if it is laid out in another way. Raises Damaged, or OSError
     where a file is missing."""
     about = json.loads((folder / "zarr.json").read_text())
-    shape, grid = about["shape"], about["chunk_grid"]
-    key = about["chunk_key_encoding"]
-    known = (
-        about["zarr_format"] == 3
-        and grid["name"] == "regular"
-        and grid["configuration"]["chunk_shape"] == shape
-        and key == {"name": "default", "configuration": {"separator": "/"}}
-    )
-    if not known:
+    if not _whole(about):
         return None
-    codecs, dtype = about["codecs"], np.dtype(about["data_type"]).newbyteorder("<")
-    chunk = folder.joinpath("c", *["0"] * len(shape))
-    if _plain(codecs):
+    shape, dtype, chunk = about["shape"], _dtype(about), _chunk(folder, about)
+    if _plain(about["codecs"]):
         return _decoded(chunk.read_bytes(), dtype).reshape(shape)
-    if [c["name"] for c in codecs] != ["sharding_indexed"]:
-        return None
-    shard = codecs[0]["configuration"]
-    inner = shard["chunk_shape"]
-    framewise = inner == [1, *shape[1:]] and shard["index_location"] == "end"
-    checked = [c["name"] for c in shard["index_codecs"]] == ["bytes", "crc32c"]
-    if not (framewise and checked and _plain(shard["codecs"])):
+    if not _framewise(about):
         return None
     return _shard(chunk.read_bytes(), shape, dtype)
+
+
+def read_index(folder: Path) -> tuple[Path, np.ndarray, tuple[int, ...]] | None:
+    """Of a framewise array: its file, where each frame lies in it, u64[T, 2] (offset, length), and
+    a frame's shape; `decode_frame` is for what stands there. None if it is laid out in another way.
+    Raises Damaged, or OSError where a file is missing."""
+    about = json.loads((folder / "zarr.json").read_text())
+    if not _whole(about) or not _framewise(about) or _dtype(about).itemsize != 1:
+        return None
+    chunk, shape = _chunk(folder, about), about["shape"]
+    size = 16 * shape[0] + 4
+    with chunk.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end < size:
+            raise Damaged(f"{end} bytes, too few for the index of {shape[0]} frames")
+        file.seek(end - size)
+        index = _index(file.read())
+    if (index[:, 0] == ABSENT).any() or (index.sum(1) > end).any():
+        raise Damaged("a frame is missing")
+    return chunk, index, tuple(shape[1:])
+
+
+def decode_frame(data: bytes, out: np.ndarray) -> None:
+    """What stands in a file for a frame, decoded into contiguous `out`. Raises Damaged."""
+    body = _checked(data)
+    if int.from_bytes(body[4:8], "little") != out.nbytes:  # blosc would leave the rest as it was
+        raise Damaged(f"not a frame of {out.nbytes} bytes")
+    try:
+        blosc.decompress(body, out)
+    except RuntimeError as error:
+        raise Damaged(str(error)) from None
+
+
+def _whole(about: dict) -> bool:
+    """One chunk, in a file of the usual name."""
+    grid, key = about["chunk_grid"], about["chunk_key_encoding"]
+    return (
+        about["zarr_format"] == 3
+        and grid["name"] == "regular"
+        and grid["configuration"]["chunk_shape"] == about["shape"]
+        and key == {"name": "default", "configuration": {"separator": "/"}}
+    )
+
+
+def _dtype(about: dict) -> np.dtype:
+    return np.dtype(about["data_type"]).newbyteorder("<")
+
+
+def _chunk(folder: Path, about: dict) -> Path:
+    return folder.joinpath("c", *["0"] * len(about["shape"]))
+
+
+def _framewise(about: dict) -> bool:
+    """A shard with a chunk for each frame, and their index behind them."""
+    codecs = about["codecs"]
+    if [c["name"] for c in codecs] != ["sharding_indexed"]:
+        return False
+    shard = codecs[0]["configuration"]
+    checked = [c["name"] for c in shard["index_codecs"]] == ["bytes", "crc32c"]
+    frames = shard["chunk_shape"] == [1, *about["shape"][1:]]
+    return frames and checked and shard["index_location"] == "end" and _plain(shard["codecs"])
 
 
 def _plain(codecs: list[dict]) -> bool:
@@ -62,13 +109,17 @@ def _shard(data: bytes, shape: list[int], dtype: np.dtype) -> np.ndarray:
     size = 16 * shape[0]
     if len(data) < size + 4:
         raise Damaged(f"{len(data)} bytes, too few for the index of {shape[0]} frames")
-    index = np.frombuffer(_checked(data[-size - 4 :]), "<u8").reshape(-1, 2)
+    index = _index(data[-size - 4 :])
     frames = np.empty(shape, dtype)
     for frame, (offset, length) in zip(frames, index.tolist()):
         if offset == ABSENT:  # the writer keeps black frames, too
             raise Damaged("a frame is missing")
         frame[...] = _decoded(data[offset : offset + length], dtype).reshape(frame.shape)
     return frames
+
+
+def _index(data: bytes) -> np.ndarray:
+    return np.frombuffer(_checked(data), "<u8").reshape(-1, 2)
 
 
 def _decoded(data: bytes, dtype: np.dtype) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,16 @@ class Batch:
         return len(self.state)
 
     def to(self, device: torch.device) -> Batch:
-        images = {name: image.to(device) for name, image in self.images.items()}
-        return Batch(
-            images,
-            self.state.to(device),
-            self.tasks,
-            self.chunk.to(device),
-            self.valid.to(device),
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
+
+    def pin_memory(self) -> Batch:
+        """Where a GPU can fetch it while it computes; PyTorch's loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        images = {name: change(image) for name, image in self.images.items()}
+        rest = change(self.state), self.tasks, change(self.chunk), change(self.valid)
+        return Batch(images, *rest)
 
     def part(self, rows: slice) -> Batch:
         """Some of its samples."""
@@ -56,33 +58,26 @@ class Batch:
         )
 
 
-class ChunkData:
-    """Windows of `horizon` actions over episodes that are kept whole in memory.
+class Windows:
+    """Windows of `horizon` actions over episodes: everything but where pictures come from.
 
-    Frames of all episodes lie in one array, so a batch is one gather by index. Episodes can be
-    added, which is what online learning does.
+    Rows of all episodes lie one below the other in columns, so a batch is one gather by index.
     """
 
-    def __init__(self, spec: RobotSpec, horizon: int, episodes: Iterable[Episode] = ()):
+    def __init__(self, spec: RobotSpec, horizon: int):
         self.spec, self.horizon = spec, horizon
-        self.episodes: list[Episode] = []
+        self._tasks: list[str] = []
         self._first: list[int] = []  # row of each episode's observation 0
         self._rows = 0
         self._columns: dict[str, np.ndarray] = {}
-        for episode in episodes:
-            self.add(episode)
 
-    def add(self, episode: Episode) -> int:
-        """Returns the episode's index."""
-        self.spec.require_same(episode.spec, "the training data", "the episode")
-        n = len(episode) + 1
-        actions = np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])])
-        rows = {
-            "state": episode.states,
-            "action": actions,
-            "left": np.arange(len(episode), -1, -1),  # actions left in the episode
-            "episode": np.full(n, len(self.episodes)),
-            **{f"image.{name}": frames for name, frames in episode.images.items()},
+    def _append(self, rows: dict[str, np.ndarray], actions: np.ndarray, task: str) -> int:
+        """Add an episode's columns; returns its index."""
+        steps, n = len(actions), len(actions) + 1
+        rows |= {
+            "action": np.concatenate([actions, np.zeros_like(actions[:1])]),
+            "left": np.arange(steps, -1, -1),  # actions left in the episode
+            "episode": np.full(n, len(self._tasks)),
         }
         for name, data in rows.items():
             column = self._columns.get(name)
@@ -95,8 +90,8 @@ class ChunkData:
             column[self._rows : self._rows + n] = data
         self._first.append(self._rows)
         self._rows += n
-        self.episodes.append(episode)
-        return len(self.episodes) - 1
+        self._tasks.append(task)
+        return len(self._tasks) - 1
 
     def row(self, episode: int, t: int) -> int:
         """The row of observation t of an episode."""
@@ -104,12 +99,12 @@ class ChunkData:
 
     def rows(self) -> np.ndarray:
         """Every row at which a window can begin (all observations but the last of an episode)."""
-        if not self.episodes:
+        if not self._tasks:
             raise ValueError("there are no episodes to take windows from")
         return np.flatnonzero(self._columns["left"][: self._rows] > 0)
 
     def column(self, name: str) -> np.ndarray:
-        """All rows of one field: state, action, left, episode or image.<camera>."""
+        """All rows of one field: state, action, left or episode; `pictures` is for the images."""
         return self._columns[name][: self._rows]
 
     def chunks(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,17 +116,52 @@ class ChunkData:
         chunk = self._columns["action"][rows[:, None] + np.minimum(steps, left[:, None] - 1)]
         return chunk, steps < left[:, None]
 
+    def pictures(self, camera: str, rows: np.ndarray) -> np.ndarray:
+        """Pictures u8[B, H, W, 3] of one camera at `rows` i64[B]."""
+        raise NotImplementedError
+
     def batch(self, rows: np.ndarray) -> Batch:
         """The windows that begin at `rows` i64[B]."""
         rows = np.asarray(rows)
         chunk, valid = self.chunks(rows)
         return Batch(
             images={
-                name: torch.from_numpy(self._columns[f"image.{name}"][rows])
-                for name in self.spec.cameras
+                name: torch.from_numpy(self.pictures(name, rows)) for name in self.spec.cameras
             },
             state=torch.from_numpy(self._columns["state"][rows]),
-            tasks=[self.episodes[e].task for e in self._columns["episode"][rows]],
+            tasks=[self._tasks[e] for e in self._columns["episode"][rows]],
             chunk=torch.from_numpy(chunk),
             valid=torch.from_numpy(valid),
         )
+
+
+class ChunkData(Windows):
+    """Windows over episodes that are kept whole in memory. Episodes can be added, which is what
+    online learning does."""
+
+    def __init__(self, spec: RobotSpec, horizon: int, episodes: Iterable[Episode] = ()):
+        super().__init__(spec, horizon)
+        self.episodes: list[Episode] = []
+        for episode in episodes:
+            self.add(episode)
+
+    def add(self, episode: Episode) -> int:
+        """Returns the episode's index."""
+        self.spec.require_same(episode.spec, "the training data", "the episode")
+        images = {f"image.{name}": frames for name, frames in episode.images.items()}
+        self.episodes.append(episode)
+        return self._append({"state": episode.states, **images}, episode.actions, episode.task)
+
+    def pictures(self, camera: str, rows: np.ndarray) -> np.ndarray:
+        return self._columns[f"image.{camera}"][rows]
+
+
+def windows_of(spec: RobotSpec, horizon: int, data: Windows | Iterable[Episode]) -> Windows:
+    """Episodes as windows in memory; windows as they are. Raises SpecMismatch for those of another
+    robot, ValueError for those of another length."""
+    if not isinstance(data, Windows):
+        return ChunkData(spec, horizon, data)
+    spec.require_same(data.spec, "the policy", "the training data")
+    if data.horizon != horizon:
+        raise ValueError(f"windows of {data.horizon} actions, expected {horizon}")
+    return data

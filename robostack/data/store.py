@@ -112,6 +112,15 @@ class Store:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
+    def take(self, other: Store, episode_id: str) -> str:
+        """Move an episode here from another store on the same disk, at once or not at all; returns
+        its id here."""
+        self.spec.require_same(other.spec, f"the store {self.path}", f"the store {other.path}")
+        folder = other.path / "episodes" / episode_id
+        if not folder.is_dir():
+            raise StoreError(f"{other.path} has no episode {episode_id!r}; it has {len(other)}")
+        return self._commit(folder)
+
     def _commit(self, folder: Path) -> str:
         number = int(self.ids()[-1]) + 1 if len(self) else 0
         while True:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from robostack.augment import AugmentConfig, augment
-from robostack.data.chunks import Batch, ChunkData
+from robostack.data.chunks import Batch, Windows, windows_of
+from robostack.data.reading import Reading, batches
 from robostack.device import device
 from robostack.learn import processes
 from robostack.learn.learner import Compute, Learner, Schedule
@@ -44,6 +45,7 @@ class BCConfig:
     new_robot: bool = False  # the data are of another robot than the policy's: its weights go on,
     # its normalisation does not
     tokens: float = 0.0  # weight of action tokens (FAST) that the backbone predicts alongside
+    reading: Reading = field(default_factory=Reading)  # no part of what is learned
     log_every: int = 20
     save_every: int = 200
 
@@ -103,12 +105,12 @@ def loss(vla: VLA, lesson: Lesson, weight: float = 0.0) -> tuple[Tensor, dict[st
     return flows + weight * entropy, metrics
 
 
-def fit_normalizers(vla: VLA, data: ChunkData) -> None:
+def fit_normalizers(vla: VLA, data: Windows) -> None:
     vla.normalize_state.fit(data.column("state"))
     vla.normalize_action.fit(data.column("action")[data.rows()])
 
 
-def fit_tokens(vla: VLA, data: ChunkData, random: np.random.Generator) -> None:
+def fit_tokens(vla: VLA, data: Windows, random: np.random.Generator) -> None:
     """Attach a tokenizer made of chunks of these demonstrations."""
     rows = data.rows()
     chunks, _ = data.chunks(random.choice(rows, min(len(rows), FITTED), replace=False))
@@ -150,7 +152,7 @@ def learner_of(vla: VLA, config: BCConfig) -> Learner:
 def train(
     config: BCConfig,
     spec: RobotSpec,
-    episodes: Iterable[Episode],
+    episodes: Windows | Iterable[Episode],
     run: Run,
     seed: int = 0,
     start: VLA | None = None,
@@ -163,7 +165,7 @@ def train(
     """
     torch.manual_seed(seed)
     vla = policy_of(config, spec, start)
-    data = ChunkData(spec, vla.config.horizon, episodes)
+    data = windows_of(spec, vla.config.horizon, episodes)
     rows = data.rows()
     if start is None or config.new_robot:
         fit_normalizers(vla, data)
@@ -172,10 +174,12 @@ def train(
     learner = learner_of(vla, config)
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
-    for step in run.steps(learner.resume(run), config.steps, label):
-        random, draws = rng(seed, step), generator(seed, step)
-        batch = data.batch(random.choice(rows, config.batch)).to(device())
-        batch = augment(batch, config.augment, random)
+    first = learner.resume(run)
+    picks = (_pick(rows, config, seed, step)[0] for step in range(first, config.steps))
+    found = batches(data, picks, config.reading)
+    for step, batch in zip(run.steps(first, config.steps, label), found):
+        random, draws = _pick(rows, config, seed, step)[1], generator(seed, step)
+        batch = augment(batch.to(device()), config.augment, random)
         lesson = Lesson.draw(vla, batch, config.draws, draws, config.max_delay)
         metrics = learner.step(learner(loss, lesson.part(p), config.tokens) for p in parts)
         if step % config.log_every == 0 or step == config.steps - 1:
@@ -187,3 +191,11 @@ def train(
         vla.save(run.path / "policy")
     run.finish({"parameters": parameter_count(vla), **metrics})
     return vla
+
+
+def _pick(
+    rows: np.ndarray, config: BCConfig, seed: int, step: int
+) -> tuple[np.ndarray, np.random.Generator]:
+    """The rows of a step's batch, and the generator that the rest of the step draws from."""
+    random = rng(seed, step)
+    return random.choice(rows, config.batch), random

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robostack.augment import AugmentConfig, augment
-from robostack.data.chunks import ChunkData
+from robostack.data.chunks import Windows, windows_of
 from robostack.device import device
 from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
@@ -186,7 +186,7 @@ def train(
     start: VLA,
     pairs: list[Preference],
     tries: dict[str, Episode],
-    demonstrations: Iterable[Episode],
+    demonstrations: Windows | Iterable[Episode],
     run: Run,
     seed: int = 0,
     label: str = "train dpo",
@@ -206,7 +206,7 @@ def train(
     wanted = labels(pairs, config.temperature, config.smoothing)
     if (wanted == 0.5).all():
         raise PairError("all pairs are ties; nothing is better than anything")
-    demos = ChunkData(vla.spec, vla.config.horizon, demonstrations)
+    demos = windows_of(vla.spec, vla.config.horizon, demonstrations)
     demo_rows = demos.rows()
     learner = Learner(
         vla.train(),

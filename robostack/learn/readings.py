@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from robostack import alarms
-from robostack.data.chunks import ChunkData
+from robostack.data.chunks import Windows
 from robostack.device import device
 from robostack.learn.run import generator, rng
 from robostack.policy import flow
@@ -23,7 +23,7 @@ class Readings:
     """`start` is the policy before training, `demonstrations` where its velocity is probed, always
     with the same noise and times. The first episodes that it is given are the base."""
 
-    def __init__(self, start: VLA, demonstrations: ChunkData, seed: int):
+    def __init__(self, start: VLA, demonstrations: Windows, seed: int):
         rows = demonstrations.rows()
         pick = rng(seed, len(rows)).choice(rows, min(PROBES, len(rows)), replace=False)
         self._batch = demonstrations.batch(pick).to(device())

@@ -5,6 +5,7 @@ policy.json           format, size, robot spec; written last, so that a folder w
 weights.safetensors   every weight but those of a pretrained backbone that were left as they were
 backbone/             of a pretrained backbone: its configuration and tokenizer (JSON)
 fast.json             the tokenizer of actions, if there is one
+edits/                networks that choose among its chunks and edit them, if there are any
 
 The format is (major, minor). A reader refuses another major; of a larger minor it ignores the keys
 it does not know, which a writer may therefore only add where ignoring them does no harm.
@@ -33,6 +34,7 @@ from robostack import config as configs
 from robostack.types import RobotSpec
 
 WEIGHTS, CARD, TOKENS = "weights.safetensors", "policy.json", "fast.json"
+EDITS = "edits"  # folder beside them, of a policy that acts through `robostack.policy.edits`
 FORMAT = (2, 0)
 
 

@@ -32,6 +32,8 @@ class ChunkRunner:
     """Samples a chunk every `execute` steps and executes it open loop in between.
 
     `level` > 0 samples the flow's SDE: same distribution in theory, more varied tries in practice.
+    With `once` a single step of the sampler is stochastic, drawn anew for each chunk, so that its
+    likelihood is that of this step (`robostack.learn.rl.traces`).
 
     `delay` > 0 lets time pass while a chunk is computed, in lockstep: the first `delay` actions
     after an observation are still the old chunk's. `rtc` is how the new one takes that into
@@ -55,6 +57,7 @@ class ChunkRunner:
         candidates: int = 1,
         score: Score | None = None,
         steer: Steer | None = None,
+        once: bool = False,
     ):
         horizon = vla.config.horizon
         if not 1 <= execute <= horizon:
@@ -65,13 +68,18 @@ class ChunkRunner:
                 f"chunk of {horizon} lasts until the new one is there (execute={execute})"
             )
         _require_mode(rtc, level, beta)
+        if once and (level <= 0 or steps < 2):
+            raise ValueError(
+                f"once=True with level={level:g}, steps={steps}: a stochastic step needs a level "
+                "above 0 and 2 steps or more"
+            )
         if candidates < 1 or (candidates > 1) != (score is not None):
             raise ValueError(f"candidates={candidates}: expected 1, or more and a score")
         self.vla, self.execute, self.steps, self.level = vla.eval(), execute, steps, level
         self.rtc, self.delay, self.beta = rtc, delay, beta
         if steer is not None and rtc in ("guided", "identity"):
             raise ValueError(f"rtc={rtc} steers the sampler itself; without it, or with clamped")
-        self.candidates, self.score, self.steer = candidates, score, steer
+        self.candidates, self.score, self.steer, self.once = candidates, score, steer, once
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -167,7 +175,11 @@ class ChunkRunner:
         noise = vla.noise(count, self._generator)
         if start is not None:
             noise[:, : len(start)] = start
-        chunks = vla.sample(batch, noise, self.steps, self.level, self._generator, prefix, guide)
+        at = None
+        if self.once:
+            at = int(torch.randint(self.steps - 1, (), generator=self._generator))
+        drawn = self.level, self._generator, prefix, guide
+        chunks = vla.sample(batch, noise, self.steps, *drawn, at=at)
         if not torch.isfinite(chunks).all():
             raise FloatingPointError("the policy produced actions that are not finite")
         return vla.spec.clip(chunks.cpu().numpy())

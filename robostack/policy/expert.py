@@ -207,7 +207,10 @@ class ActionExpert(nn.Module):
         States and actions of fewer dims than the expert's are padded with zeros, and what it says
         about padded dims is cut off.
         """
-        dims = x.shape[-1]
+        return self.action_out(self.features(past, state, x, time))[..., : x.shape[-1]]
+
+    def features(self, past: Prefix | Memory, state: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        """f32[B, H, width], of which the velocity is a linear function."""
         tokens, condition = self._tokens(_widen(state, self.state_dim), x, time)
         if self.position is None:
             turn = self.cos.to(self.dtype), self.sin.to(self.dtype)
@@ -221,7 +224,7 @@ class ActionExpert(nn.Module):
         for block, keys, values in zip(self.blocks, past.keys, past.values, strict=True):
             layer = keys.to(self.dtype), values.to(self.dtype)
             tokens = block(tokens, layer, look, condition)
-        return self.action_out(self.norm(tokens[:, 1:].float()))[..., :dims]
+        return self.norm(tokens[:, 1:].float())
 
     def _tokens(self, state: Tensor, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens f32[B, 1 + H, width], and what conditions the layers on time, if that is how."""

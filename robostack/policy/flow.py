@@ -93,17 +93,24 @@ def _time(tau: float, x: Tensor) -> Tensor:
 
 
 def sde_moments(
-    x: Tensor, velocity: Tensor, time: float, step: float, level: float
-) -> tuple[Tensor, float]:
+    x: Tensor, velocity: Tensor, time: float | Tensor, step: float, level: float
+) -> tuple[Tensor, float | Tensor]:
     """Mean and standard deviation of one stochastic step from `time` to `time - step`.
 
     Flow-GRPO (arXiv 2505.05470, eq. 9): the noise sigma = level sqrt(tau / (1 - tau)) and a drift
     that keeps every marginal. Where tau = 1 it diverges, and 1 - step stands in for tau there.
+    With a time f32[B] of each sample's own the deviation is f32[B], too.
     """
-    edge = min(time, 1 - step)
-    sigma2 = level**2 * edge / (1 - edge)
-    mean = x * (1 - sigma2 * step / (2 * time)) - velocity * step * (
-        1 + sigma2 * (1 - time) / (2 * time)
+    if isinstance(time, Tensor):
+        edge = time.clamp(max=1 - step)
+        sigma2 = level**2 * edge / (1 - edge)
+        drawn, spread = _along(time, x), _along(sigma2, x)
+    else:
+        edge = min(time, 1 - step)
+        sigma2 = spread = level**2 * edge / (1 - edge)
+        drawn = time
+    mean = x * (1 - spread * step / (2 * drawn)) - velocity * step * (
+        1 + spread * (1 - drawn) / (2 * drawn)
     )
     return mean, (sigma2 * step) ** 0.5
 
@@ -114,13 +121,27 @@ class Transition:
 
     before: Tensor  # f32[B, H, A], normalised
     after: Tensor  # f32[B, H, A]
-    time: float  # tau of `before`
+    time: float | Tensor  # tau of `before`; f32[B] where each sample has its own
     step: float  # by which tau fell
     level: float
     log_prob: Tensor  # f32[B] of `after` given `before`, summed over steps and dims of the chunk
 
+    def part(self, rows: Tensor) -> Transition:
+        """Some of its samples."""
+        time = self.time[rows] if isinstance(self.time, Tensor) else self.time
+        kept = self.before[rows], self.after[rows], time, self.step, self.level
+        return Transition(*kept, self.log_prob[rows])
 
-def _log_prob(after: Tensor, mean: Tensor, deviation: float) -> Tensor:
+    def moments(self, velocity: Tensor) -> tuple[Tensor, float | Tensor]:
+        """Of the step, under a velocity f32[B, H, A] at `before`."""
+        return sde_moments(self.before, velocity, self.time, self.step, self.level)
+
+
+def _log_prob(after: Tensor, mean: Tensor, deviation: float | Tensor) -> Tensor:
+    if isinstance(deviation, Tensor):
+        own = _along(deviation, after)
+        z = (after - mean) / own
+        return (-0.5 * z.square() - own.log() - 0.5 * math.log(2 * math.pi)).sum((1, 2))
     z = (after - mean) / deviation
     return (-0.5 * z.square() - math.log(deviation) - 0.5 * math.log(2 * math.pi)).sum((1, 2))
 
@@ -132,8 +153,8 @@ def log_prob(velocity: Velocity, transition: Transition) -> Tensor:
     transition bit for bit, so the importance ratio of fresh data is exactly 1.
     """
     t = transition
-    v = velocity(t.before, _time(t.time, t.before))
-    return _log_prob(t.after, *sde_moments(t.before, v, t.time, t.step, t.level))
+    time = t.time if isinstance(t.time, Tensor) else _time(t.time, t.before)
+    return _log_prob(t.after, *t.moments(velocity(t.before, time)))
 
 
 def integrate_sde(
@@ -169,3 +190,27 @@ def integrate_sde(
             trace.append(Transition(x, after, tau, 1 / steps, level, drawn))
         x = after
     return x
+
+
+def integrate_once(
+    velocity: Velocity, noise: Tensor, steps: int, level: float, at: Tensor, jitter: Tensor
+) -> tuple[Tensor, Transition]:
+    """`integrate_sde` with one stochastic step of each sample's own: step `at` i64[B], in 0 to
+    steps - 2, by the standard normal `jitter` f32[B, H, A]. Returns x and those steps."""
+    _require_steps(steps)
+    if int(at.min()) < 0 or int(at.max()) >= steps - 1:
+        raise ValueError(f"at: expected 0 to {steps - 2} (the last step is clean), got {at}")
+    x, before, after = noise, torch.zeros_like(noise), torch.zeros_like(noise)
+    drawn = torch.zeros(len(noise), dtype=noise.dtype, device=noise.device)
+    for k in range(steps):
+        time = _time(1 - k / steps, x)
+        v = velocity(x, time)
+        mean, deviation = sde_moments(x, v, time, 1 / steps, level)
+        here = _along(at == k, x)
+        noisy = mean + _along(deviation, x) * jitter
+        before, after = torch.where(here, x, before), torch.where(here, noisy, after)
+        log_prob = _log_prob(noisy, mean, deviation)
+        drawn = torch.where(at == k, log_prob, drawn)
+        x = torch.where(here, noisy, x - v / steps)
+    tau = 1 - at.to(noise.dtype) / steps
+    return x, Transition(before, after, tau, 1 / steps, level, drawn)

@@ -46,6 +46,9 @@ class AsyncRunner:
     is asked for once `execute` rows of the last one are due, with what the robot is about to do
     and a delay that is the largest of the last `memory` ones (2506.07339, algorithm 1). What goes
     wrong in the thread is raised by the next `take`.
+
+    `tell(stamp, chunk)` is called in the thread with every chunk f32[H, A], for who does not `take`
+    but executes whole chunks somewhere else; it must be quick.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class AsyncRunner:
         execute: int = 1,
         memory: int = 10,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[float, np.ndarray], None] | None = None,
     ):
         if execute < 1:
             raise ValueError(f"execute: expected 1 or more, got {execute}")
-        self.planner, self.execute, self.clock = planner, execute, clock
+        self.planner, self.execute, self.clock, self.tell = planner, execute, clock, tell
         self.dims = spec.action_dim
         self.period = 1 / spec.control_hz
         self._latencies: deque[float] = deque(maxlen=max(1, memory))
@@ -67,7 +71,7 @@ class AsyncRunner:
         self._offered: Observation | None = None
         self._chunk: tuple[float, np.ndarray] | None = None  # stamp of row 0 [s], f32[H, A]
         self._error: BaseException | None = None
-        self._chunks = self._dropped = self._underruns = 0
+        self._chunks = self._dropped = self._underruns = self._forgotten = 0
         self._closed = self._busy = False
         self._thread = threading.Thread(target=self._work, name="planner", daemon=True)
         self._thread.start()
@@ -87,11 +91,28 @@ class AsyncRunner:
             self._offered = observation
             self._lock.notify_all()
 
+    def forget(self) -> None:
+        """Somebody else has moved the robot, or another try begins: nothing is being executed any
+        more, and a chunk that is under way is dropped when it arrives."""
+        with self._lock:
+            self._offered = self._chunk = None
+            self._forgotten += 1
+
+    def check(self) -> None:
+        """Raises RuntimeError where the policy failed in its thread."""
+        if self._error is not None:
+            raise RuntimeError(f"the policy failed: {self._error}") from self._error
+
+    def wants(self, stamp: float) -> bool:
+        """Whether a chunk would be begun now for an observation of that time: others need not be
+        made."""
+        with self._lock:
+            return not self._busy and self._outlived(stamp)
+
     def take(self, now: float) -> np.ndarray | None:
         """The action f32[A] that is due, or None: hold still, there is none."""
         with self._lock:
-            if self._error is not None:
-                raise RuntimeError(f"the policy failed: {self._error}") from self._error
+            self.check()
             if self._chunk is not None:
                 row = self._row(self._chunk[0], now)
                 if 0 <= row < len(self._chunk[1]):
@@ -135,11 +156,11 @@ class AsyncRunner:
 
     def _due(self) -> bool:
         """Whether a chunk is to be begun for what was offered."""
-        if self._offered is None:
-            return False
-        return self._chunk is None or (
-            self._row(self._chunk[0], self._offered.stamp) >= self.execute
-        )
+        return self._offered is not None and self._outlived(self._offered.stamp)
+
+    def _outlived(self, stamp: float) -> bool:
+        """Whether enough rows of the chunk are due by then."""
+        return self._chunk is None or self._row(self._chunk[0], stamp) >= self.execute
 
     def _work(self) -> None:
         while True:
@@ -150,10 +171,12 @@ class AsyncRunner:
                 observation, self._offered, self._busy = self._offered, None, True
                 previous = self._remainder(observation.stamp)
                 delay = 0 if previous is None else min(self._delay(), len(previous))
+                forgotten = self._forgotten
             try:
                 chunk = self.planner.plan(observation, previous, delay)
                 with self._lock:
-                    self._receive(observation.stamp, chunk)
+                    if forgotten == self._forgotten:
+                        self._receive(observation.stamp, chunk)
             except BaseException as error:
                 with self._lock:
                     self._error = error
@@ -181,3 +204,5 @@ class AsyncRunner:
         self._all.append(late)
         self._dropped += min(len(chunk), max(0, self._row(stamp, stamp + late)))
         self._chunk, self._chunks = (stamp, chunk), self._chunks + 1
+        if self.tell is not None:
+            self.tell(stamp, chunk.copy())

@@ -124,6 +124,15 @@ class VLA(nn.Module):
         is raw."""
         return self.expert(prefix, self.normalize_state(state), x, time)
 
+    def features(self, prefix: Prefix, state: Tensor) -> Tensor:
+        """What the expert makes of an observation before any action, f32[B, 2 * width]: its first
+        token's and its tokens' mean features at pure noise of 0. `state` f32[B, S] is raw."""
+        x = state.new_zeros(len(state), self.config.horizon, self.spec.action_dim)
+        tokens = self.expert.features(
+            prefix, self.normalize_state(state), x, state.new_ones(len(state))
+        )
+        return torch.cat([tokens[:, 0], tokens.mean(1)], 1)
+
     def flow_loss(
         self, batch: Batch, noise: Tensor, time: Tensor, prefix: Prefix | None = None
     ) -> Tensor:
@@ -279,9 +288,15 @@ class VLA(nn.Module):
         return checkpoint.read_card(Path(folder), VLAConfig)[1]
 
     @classmethod
-    def load(cls, folder: str | Path) -> VLA:
-        """Never executes code. Raises CheckpointError saying what does not fit."""
+    def load(cls, folder: str | Path, edited: bool = False) -> VLA:
+        """Never executes code. Raises CheckpointError saying what does not fit, or that the policy
+        acts through edits (`robostack.policy.edits`), which only `edited` callers take along."""
         folder = Path(folder)
+        if not edited and (folder / checkpoint.EDITS).is_dir():
+            raise CheckpointError(
+                f"{folder} acts through the edits beside it (train rl, algorithm=rlpd), which "
+                "would be left out here; clone its rollouts (collect, train bc) and take that"
+            )
         config, spec = checkpoint.read_card(folder, VLAConfig)
         try:
             policy = cls(config, spec, folder)

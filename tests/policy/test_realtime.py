@@ -216,3 +216,53 @@ def test_a_policy_that_hangs_does_not_keep_its_runner_from_closing(begin):
     assert not runner.close(timeout=0.02)
     planner.may_finish.release()
     assert runner.close()
+
+
+def test_whole_chunks_are_told_as_they_come(begin):
+    told = []
+    clock, planner, runner = begin(
+        [0.0, 0.0], tell=lambda stamp, chunk: told.append((stamp, chunk))
+    )
+    look(clock, planner, runner)
+    told[0][1][:] = 0  # theirs
+    assert told[0][0] == 0 and runner.take(0.0)[0] == 10
+    clock.now = 0.2
+    look(clock, planner, runner)
+    assert [stamp for stamp, _ in told] == [0, 0.2]
+
+
+def test_what_was_forgotten_is_neither_executed_nor_gone_on_from(begin):
+    told = []
+    clock, planner, runner = begin([0.0] * 3, tell=lambda stamp, chunk: told.append(stamp))
+    look(clock, planner, runner)
+    runner.offer(replace(SEEN, stamp=0.1))
+    while len(planner.calls) < 2:  # it is being planned
+        time.sleep(0.001)
+    runner.forget()
+    planner.may_finish.release()
+    assert runner.settle(10)
+    assert runner.take(0.1) is None and told == [0.0]
+    clock.now = 0.2
+    look(clock, planner, runner)
+    stamp, previous, delay = planner.calls[2]
+    assert (stamp, previous, delay) == (0.2, None, 0) and runner.take(0.2)[0] == 30
+
+
+def test_whether_the_policy_failed_can_be_asked_without_taking(begin):
+    clock, planner, runner = begin([], tell=None)  # pops from an empty list
+    runner.check()
+    look(clock, planner, runner)
+    with pytest.raises(RuntimeError, match="the policy failed: pop from empty list"):
+        runner.check()
+
+
+def test_it_says_when_it_wants_an_observation(begin):
+    clock, planner, runner = begin([0.0], execute=3)
+    assert runner.wants(0.0)
+    runner.offer(replace(SEEN, stamp=0.0))
+    while not planner.calls:
+        time.sleep(0.001)
+    assert not runner.wants(0.0)  # it is at it
+    planner.may_finish.release()
+    assert runner.settle(10)
+    assert [runner.wants(0.1 * k) for k in range(5)] == [False] * 3 + [True] * 2

@@ -8,6 +8,9 @@ from fakes import make_episode
 
 from robostack.augment import AugmentConfig
 from robostack.learn import rl
+from robostack.learn.rl.advantages import chunk_weights
+from robostack.learn.rl.critic import Critic
+from robostack.learn.rl.replay import Replay
 from robostack.policy.chunking import ChunkRunner
 from robostack.protocols import Scores
 from robostack.rollout import STOPPED
@@ -22,11 +25,11 @@ def score(episode):
 
 
 def replay(vla, episodes, **changes):
-    filled = rl.Replay(vla, replace(CONFIG, **changes))
+    filled = Replay(vla.spec, vla.config.horizon, replace(CONFIG, **changes))
     for episode in episodes:
         filled.add(episode, score(episode))
     torch.manual_seed(0)
-    return filled, rl.Critic(filled.data)
+    return filled, Critic(filled.data)
 
 
 def one_step(seed):
@@ -44,7 +47,7 @@ def test_weights_concentrate_on_the_better_action_with_and_without_a_critic(vla)
         if taught:
             filled.fit_critic(critic, optimizer, np.random.default_rng(0))
         advantage = filled.targets(critic)[0][filled.data.rows()]
-        weight = rl.chunk_weights(advantage, 0.2)
+        weight = chunk_weights(advantage, 0.2)
         assert weight[good].min() > weight[~good].max()
         assert weight[good].sum() / weight.sum() > 0.9
 
@@ -52,7 +55,7 @@ def test_weights_concentrate_on_the_better_action_with_and_without_a_critic(vla)
 def test_the_policy_moves_to_the_better_action_unless_the_reward_is_constant(vla, new_run):
     """Half of the tries went left and failed, half went right and succeeded."""
 
-    def tries(_, seeds):
+    def tries(_, seeds, tries=1):
         for seed in seeds:
             actions = np.full((1, 3), 0.8 if seed % 2 else -0.8, np.float32)
             yield replace(one_step(0), actions=actions, success=bool(seed % 2), seed=seed)
@@ -63,7 +66,7 @@ def test_the_policy_moves_to_the_better_action_unless_the_reward_is_constant(vla
     for constant in (False, True):
         chosen = replace(config, constant_reward=constant)
         demos = list(tries(None, range(2)))
-        trained = rl.train(chosen, vla, tries, score, demos, new_run(f"{constant}"))
+        trained = rl.train(chosen, vla, rl.Outside(tries, score), demos, new_run(f"{constant}"))
         proposed = ChunkRunner(trained, 4).propose(one_step(0).observation(0), 64)
         means.append(proposed[:, 0, 0].mean())
     assert means[0] > 0.5 and abs(means[1]) < 0.4
@@ -78,16 +81,16 @@ def test_a_critic_without_updates_has_no_opinion(vla):
 def test_potentials_of_which_nobody_is_sure_pay_nothing_behind_the_gate(vla):
     phi, open_, shut = np.linspace(0, 1, 7, dtype=np.float32), np.ones(7), np.zeros(7)
     for gate, confidence in ((False, shut), (True, open_)):
-        filled = rl.Replay(vla, replace(CONFIG, gate=gate))
+        filled = Replay(vla.spec, vla.config.horizon, replace(CONFIG, gate=gate))
         filled.add(DEMOS[0], Scores(phi, confidence))
         assert filled.rewards[0][0] == np.float32(filled.gamma / 6)
-    filled = rl.Replay(vla, replace(CONFIG, gate=True))
+    filled = Replay(vla.spec, vla.config.horizon, replace(CONFIG, gate=True))
     filled.add(replace(DEMOS[0], terminated=False), Scores(phi, shut))
     assert filled.rewards[0].tolist() == [0, 0, 0, 0, 0, 1]
 
 
 def test_a_try_that_stopped_itself_is_over_and_pays_back_what_it_was_lent(vla):
-    filled = rl.Replay(vla, CONFIG)
+    filled = Replay(vla.spec, vla.config.horizon, CONFIG)
     stopped = replace(DEMOS[0], terminated=False, label=STOPPED)
     for episode in (DEMOS[0], stopped, replace(stopped, label="")):
         filled.add(episode, Scores(np.full(7, 0.9, np.float32), np.ones(7, np.float32)))
@@ -99,4 +102,4 @@ def test_the_control_with_a_constant_reward_weighs_every_chunk_alike(vla):
     filled, critic = replay(vla, DEMOS, constant_reward=True)
     filled.fit_critic(critic, torch.optim.AdamW(critic.parameters()), np.random.default_rng(0))
     advantage, _ = filled.targets(critic)
-    assert np.array_equal(rl.chunk_weights(advantage, 0.2), np.ones(14))
+    assert np.array_equal(chunk_weights(advantage, 0.2), np.ones(14))

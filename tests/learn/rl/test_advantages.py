@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robostack.learn.rl import LARGEST, advantages, chunk_weights
+from robostack.learn.rl.advantages import LARGEST, advantages, chunk_weights
 from robostack.rewards.shaping import shaped_rewards
 
 GAMMA = 0.9

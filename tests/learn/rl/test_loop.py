@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from fakes import LineEnv, make_episode, tiny_vla
 
 from robostack.alarms import Alarms
 from robostack.data.store import Store
 from robostack.learn import rl
 from robostack.learn.learner import Learner
+from robostack.learn.rl import loop
+from robostack.learn.rl.loop import HISTORY
 from robostack.learn.run import Run, finished
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
@@ -33,7 +34,7 @@ CONFIG = rl.RLConfig(
 DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
 
 
-def collect(folder, seeds):
+def collect(folder, seeds, tries=1):
     runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
     for seed in seeds:
         yield rollout(LineEnv(horizon=6), runner, seed)
@@ -45,7 +46,7 @@ def score(episode):
 
 
 def train(vla, run, collect=collect, config=CONFIG, **options):
-    return rl.train(config, vla, collect, score, DEMOS, run, **options)
+    return rl.train(config, vla, rl.Outside(collect, score), DEMOS, run, **options)
 
 
 def metrics(run):
@@ -87,7 +88,7 @@ def test_resumed_updates_end_at_the_very_weights_of_uninterrupted_ones(
 def test_finished_rollouts_are_never_collected_again(vla, whole, new_run, weights):
     asked = []
 
-    def interrupted(folder, seeds):
+    def interrupted(folder, seeds, tries):
         for seed, episode in zip(seeds, collect(folder, seeds)):
             asked.append(seed)
             if len(asked) == 4:
@@ -124,29 +125,14 @@ def test_a_run_cut_between_an_iteration_and_its_checkpoint_logs_it_once(
 def test_a_run_cut_between_its_last_update_and_its_end_can_be_finished(
     vla, whole, new_run, weights, monkeypatch
 ):
-    true = VLA.save
-
-    def save(self, folder):
-        if folder.name == "policy":
-            raise KeyboardInterrupt
-        true(self, folder)
+    def copy(source, folder):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(VLA, "save", save)
+        patch.setattr(loop.shutil, "copytree", copy)
         with pytest.raises(KeyboardInterrupt):
             train(vla, new_run("cut"))
     assert weights(train(vla, new_run("cut"))) == weights(whole[0])
-
-
-def test_the_averaged_weights_are_lent_and_given_back(vla, batch, weights):
-    learner = Learner(vla, 1e-2, 10, 0, 0.9)
-    for step in range(3):
-        noise = vla.noise(len(batch), torch.Generator().manual_seed(step))
-        learner.step(vla.flow_loss(batch, noise, torch.full((6,), 0.5)).mean())
-    before = weights(vla)
-    with rl.averaged(learner):
-        assert weights(vla) != before
-    assert weights(vla) == before
 
 
 def claiming(episode):
@@ -160,15 +146,15 @@ def claiming(episode):
 def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before_it(
     vla, new_run, weights, capfd, stop
 ):
-    def fails(folder, seeds):
+    def fails(folder, seeds, tries):
         runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
         yield from (rollout(LineEnv(horizon=3), runner, seed) for seed in seeds)
 
     config = replace(CONFIG, alarms=Alarms(stop=stop, divergence=np.inf, velocity=np.inf))
     run = new_run("watched")
-    trained = rl.train(config, vla, fails, claiming, DEMOS, run)
+    trained = rl.train(config, vla, rl.Outside(fails, claiming), DEMOS, run)
     assert "warning: train rl, iteration 2: hallucinated is 1, above 0.3" in capfd.readouterr().err
-    history = json.loads((run.path / rl.HISTORY).read_text())
+    history = json.loads((run.path / HISTORY).read_text())
     assert [readings["hallucinated"] for _, readings in history] == [0, 1] + [1] * (not stop)
     assert all(r["unsureness"] == pytest.approx(0.1) for _, r in history)
     assert all("divergence" in r and "gap" not in r for _, r in history)  # no truth on the line
@@ -185,7 +171,7 @@ def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
 ):
     """The gap rises from the second iteration on; three rises in a row are seen at the fourth."""
 
-    def told(folder, seeds):
+    def told(folder, seeds, tries):
         for episode in collect(folder, seeds):
             late = (episode.seed - CONFIG.first_seed) // CONFIG.episodes
             truth = np.linspace(0, 0.5 - 0.1 * late, len(episode) + 1).astype(np.float32)
@@ -198,12 +184,12 @@ def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
         potential = np.linspace(0, 0.5, len(episode) + 1).astype(np.float32)
         return Scores(potential, np.ones_like(potential))
 
-    whole = rl.train(config, vla, told, flat, DEMOS, new_run("whole"))
+    whole = rl.train(config, vla, rl.Outside(told, flat), DEMOS, new_run("whole"))
     go_on = stop_before(6)
     with pytest.raises(KeyboardInterrupt):
-        rl.train(config, vla, told, flat, DEMOS, new_run("cut"))
+        rl.train(config, vla, rl.Outside(told, flat), DEMOS, new_run("cut"))
     go_on()
-    again = rl.train(config, vla, told, flat, DEMOS, new_run("cut"))
+    again = rl.train(config, vla, rl.Outside(told, flat), DEMOS, new_run("cut"))
     ends = [finished(tmp_path / name)["stopped"] for name in ("whole", "cut")]
     assert ends[0] == ends[1] and ends[0]["iteration"] == 4
     assert weights(again) == weights(whole) != weights(vla)

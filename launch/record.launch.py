@@ -1,0 +1,7 @@
+"""What `record` is made of is said in robostack.real.graph, for `robostack up`, too."""
+
+from robostack.real.launching import description
+
+
+def generate_launch_description():
+    return description("record")

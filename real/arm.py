@@ -1,0 +1,326 @@
+"""Who moves the arm and what it is told, tick by tick; all clocks are arguments.
+
+`now` is the ROS clock, which stamps and chunks are on; `heard` is a monotonic clock, which ages are
+measured with: a clock that is set, or a bag that begins anew, must not make old news fresh.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robostack.real.messages import Chunk
+from robostack.real.robot import RobotConfig
+from robostack.real.safety import Safety
+from robostack.real.trajectory import Plan
+
+HOLD, POLICY, OPERATOR, STOP = range(4)  # sources, as `executed` tells them
+FUTURE = 0.1  # [s] that a stamp may be ahead of our clock
+JUMP = 0.5  # [s] that the ROS clock may gain on the monotonic one between two ticks
+FROZEN = 0.25  # [s] without any progress of the ROS clock
+QUIET = 1.0  # [s] at rest after which a holding arm is told no more
+
+
+@dataclass(frozen=True)
+class Command:
+    """What one tick decided."""
+
+    action: np.ndarray  # f64[A] raw units of the spec
+    motion: np.ndarray  # f64[3, A]: it and its derivatives, see Safety.motion
+    speed: np.ndarray  # f64[A] [m/s or rad/s], 0 for levels
+    placed: np.ndarray  # f64[A] [m or rad], see Safety.placed
+    began: bool  # the command was put to where the arm was measured
+    source: int  # one of HOLD, POLICY, OPERATOR, STOP
+    reason: str  # why it holds or stops; "" while somebody moves it
+    send: bool  # False: the arm is at rest and has been told so often enough
+    executed: np.ndarray | None  # f64[A] of the control period that ends here, for the record
+
+
+@dataclass
+class Voice:
+    """What one source has said: its plan, and since when it may be listened to."""
+
+    plan: Plan | None = None
+    pending: Chunk | None = None
+    since: float = -np.inf  # ROS time: chunks that answer older observations are not obeyed
+    sign: bool = False  # heartbeat or deadman switch: its last value
+    heard: float = -np.inf  # when that came
+
+    def flush(self, since: float | None = None) -> None:
+        self.plan = self.pending = None
+        if since is not None:
+            self.since = since
+
+
+@dataclass
+class Causes:
+    """Why the arm is stopped, which outlasts the causes until somebody resets it."""
+
+    latched: dict[str, str] = field(default_factory=dict)  # kind -> what happened
+    pressed: bool = False  # the last word on `estop`
+    heard: float = -np.inf  # when that came
+
+
+class ArmController:
+    """Emergency stop over operator over policy; whoever is silent, late or wrong is not obeyed.
+
+    Whatever happens, `tick` returns a command that robostack.real.safety has made legal. Methods
+    may be called from any thread.
+    """
+
+    def __init__(self, robot: RobotConfig):
+        self.robot, self.safety = robot, Safety(robot)
+        self.enabled = robot.enabled
+        self.policy, self.operator, self.causes = Voice(), Voice(), Causes()
+        self.counts: Counter[str] = Counter()
+        self.reason = "nothing was measured yet"
+        self.refused = ""  # why the last refused chunk was
+        self._states = {name: i for i, name in enumerate(robot.state)}
+        self._needed = np.array([self._states[name] for name in self.safety.needed], int)
+        self._values = np.full(len(self._states), np.nan)
+        self._ages = np.full(len(self._states), -np.inf)  # when each was heard
+        kinds = np.array([a.kind for a in robot.actions.values()])
+        finer = robot.rate > robot.control_hz
+        self._smooth = (kinds == "absolute") | ((kinds != "level") & finer)
+        self._lasting = (kinds == "absolute") | (kinds == "level")  # the last of a period counts
+        self._per_period = round(robot.rate / robot.control_hz)
+        self._period: list[np.ndarray] = []
+        self._last: tuple[float, float] | None = None  # now, heard of the tick before
+        self._advanced = -np.inf  # when `now` was last seen to advance
+        self._rested = -np.inf  # since when it is at rest
+        self._moved, self._seeds = False, 0
+        self._lock = threading.RLock()
+
+    # what is heard ------------------------------------------------------------------------
+    def measure(self, values: Mapping[str, float], heard: float) -> None:
+        """States by name. One that is not finite counts as not heard."""
+        with self._lock:
+            for name, value in values.items():
+                if np.isfinite(value):
+                    self._values[self._states[name]] = value
+                    self._ages[self._states[name]] = heard
+
+    def alive(self, value: bool, heard: float) -> None:
+        with self._lock:
+            self.policy.sign, self.policy.heard = value, heard
+
+    def deadman(self, value: bool, heard: float) -> None:
+        with self._lock:
+            self.operator.sign, self.operator.heard = value, heard
+
+    def estop(self, pressed: bool, heard: float) -> None:
+        with self._lock:
+            self.causes.pressed, self.causes.heard = pressed, heard
+            if pressed:
+                self.trip("estop", "the emergency stop was pressed")
+
+    def offer(self, chunk: Chunk, now: float, operator: bool = False) -> bool:
+        """A chunk of the policy or the operator; False where it is not obeyed.
+
+        A chunk that is too old, or older than the one before, is passed over. One that is wrong
+        discredits what was said before it, too: then the arm holds until a right one comes.
+        """
+        with self._lock:
+            voice = self.operator if operator else self.policy
+            age = now - chunk.stamp
+            if not len(chunk.actions):  # "stop what I planned"
+                voice.flush()
+                return True
+            wrong = self._wrong(chunk, age)
+            if wrong:
+                self.refuse(wrong, operator)
+                return False
+            newest = voice.pending.stamp if voice.pending else voice.plan and voice.plan.stamp
+            late = age > self.robot.timeouts.chunk or age > chunk.offsets[-1] + self._step
+            if late or chunk.stamp < max(voice.since, newest or -np.inf):
+                self.counts["late chunks" if late else "outdated chunks"] += 1
+                return False
+            voice.pending = chunk
+            return True
+
+    @property
+    def _step(self) -> float:
+        return 1 / self.robot.control_hz
+
+    def _wrong(self, chunk: Chunk, age: float) -> str:
+        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != len(self.robot.actions):
+            return f"expected [H, {len(self.robot.actions)}], got {list(chunk.actions.shape)}"
+        if not np.isfinite(chunk.actions).all():
+            row, column = np.argwhere(~np.isfinite(chunk.actions))[0]
+            return f"{list(self.robot.actions)[column]} of row {row} is not finite"
+        if age < -FUTURE:
+            return f"its stamp is {-age:.3g} s ahead of this clock"
+        return ""
+
+    def refuse(self, why: str, operator: bool = False) -> None:
+        """A chunk was wrong: its source is not obeyed until it says something right."""
+        with self._lock:
+            (self.operator if operator else self.policy).flush()
+            self.counts["refused chunks"] += 1
+            self.refused = why
+
+    # what people and programs ask for -------------------------------------------------------
+    def trip(self, kind: str, what: str) -> None:
+        """Stop, and stay stopped until `reset`. `kind` names the cause, e.g. "estop"."""
+        with self._lock:
+            self.causes.latched.setdefault(kind, what)
+            self.policy.flush()
+            self.operator.flush()
+
+    def reset(self, now: float, heard: float) -> None:
+        """Leave an emergency stop, to a hold. Raises ValueError while a cause is still there."""
+        with self._lock:
+            there = self._present(heard)
+            if there:
+                raise ValueError(f"still there: {'; '.join(there)}")
+            self.causes.latched.clear()
+            self.policy.flush(now)
+            self.operator.flush(now)
+
+    def _present(self, heard: float) -> list[str]:
+        """Causes for a stop, or against ending it, that are there now."""
+        there = []
+        if self.causes.pressed:
+            there.append("the emergency stop is pressed")
+        if self._heartless(heard):
+            there.append("the heartbeat on `estop` is not heard")
+        stale = self._stale(heard)
+        if stale:
+            there.append(f"not measured: {', '.join(stale)}")
+        if self.safety.seeded and not self.safety.resting:
+            there.append("the arm has not come to rest yet")
+        return there
+
+    def enable(self, on: bool, now: float) -> None:
+        """Whether anybody is obeyed. Off is a hold."""
+        with self._lock:
+            self.enabled = on
+            self.policy.flush(now)
+            self.operator.flush(now)
+
+    # the tick -----------------------------------------------------------------------------
+    def tick(self, now: float, heard: float) -> Command:
+        """What the arm is told for the next 1 / rate seconds."""
+        with self._lock:
+            self._watch_clock(now, heard)
+            measured = self._measured(heard)
+            if not self.safety.seeded:
+                if self._stale(heard):
+                    return self._say(HOLD, "nothing was measured yet", heard, send=False)
+                self.safety.seed(measured)
+            self._watch_causes(measured, heard)
+            source, reason = self._who(measured, now, heard)
+            wish = self._wish(source, now) if source in (POLICY, OPERATOR) else None
+            if source in (POLICY, OPERATOR) and wish is None:
+                source, reason = HOLD, f"the {('policy', 'operator')[source - 1]} has no plan"
+            if wish is not None and not self._moved:
+                self.safety.resume(measured)
+            self._moved = wish is not None
+            self.safety.step(wish, measured)
+            return self._say(source, reason, heard, send=True)
+
+    def _say(self, source: int, reason: str, heard: float, send: bool) -> Command:
+        self.reason = reason
+        action = self.safety.command
+        if self._moved or not self.safety.resting:
+            self._rested = heard
+        executed = None
+        if self.safety.seeded:
+            self._period.append(action)
+        if len(self._period) == self._per_period:
+            executed = np.where(self._lasting, action, np.mean(self._period, axis=0))
+            self._period = []
+        began, self._seeds = self.safety.seeds > self._seeds, self.safety.seeds
+        return Command(
+            action,
+            *(self.safety.motion, self.safety.speed, self.safety.placed, began),
+            *(source, reason, send and heard - self._rested <= QUIET, executed),
+        )
+
+    def _watch_clock(self, now: float, heard: float) -> None:
+        before, self._last = self._last, (now, heard)
+        if before is None or now > before[0]:
+            self._advanced = heard
+        if before is not None and not 0 <= now - before[0] <= heard - before[1] + JUMP:
+            self.counts["clock jumps"] += 1
+            self.policy.flush(now)
+            self.operator.flush(now)
+
+    def _stale(self, heard: float) -> list[str]:
+        old = heard - self._ages[self._needed] > self.robot.timeouts.state
+        return [name for name, late in zip(self.safety.needed, old) if late]
+
+    def _measured(self, heard: float) -> np.ndarray:
+        fresh = heard - self._ages <= self.robot.timeouts.state
+        return np.where(fresh, self._values, np.nan)
+
+    def _heartless(self, heard: float) -> bool:
+        limit = self.robot.timeouts.estop
+        return limit > 0 and heard - self.causes.heard > limit
+
+    def _watch_causes(self, measured: np.ndarray, heard: float) -> None:
+        if self._heartless(heard):
+            self.trip("heartbeat", "the heartbeat on `estop` was lost")
+        away = self.safety.away(measured) if self._moved or not self.safety.resting else []
+        if away:
+            self.trip("strayed", f"{', '.join(away)}: the arm is not where it was told to be")
+
+    def _who(self, measured: np.ndarray, now: float, heard: float) -> tuple[int, str]:
+        """Who may move the arm, or why nobody may."""
+        limits = self.robot.timeouts
+        held = self.operator.sign and heard - self.operator.heard <= limits.deadman
+        if held:
+            self.policy.flush(now)  # it has to look again afterwards
+        else:
+            self.operator.flush()
+        alive = self.policy.sign and heard - self.policy.heard <= limits.alive
+        if not alive:
+            self.policy.flush()
+        if self.causes.latched:
+            return STOP, "; ".join(self.causes.latched.values())
+        why = self._nobody(heard)
+        if why:
+            self.policy.flush()
+            self.operator.flush()
+            return HOLD, why
+        if held:
+            return OPERATOR, ""
+        if not alive:
+            return HOLD, "the policy is silent"
+        outside = self.safety.outside(measured)
+        if outside:
+            self.policy.flush(now)
+            return HOLD, f"outside the workspace: {', '.join(outside)}"
+        return POLICY, ""
+
+    def _nobody(self, heard: float) -> str:
+        """Why nobody is obeyed; "" where somebody may be."""
+        if not self.enabled:
+            return "not enabled"
+        stale = self._stale(heard)
+        if stale:
+            self.counts["ticks without a state"] += 1
+            return f"not measured: {', '.join(stale)}"
+        if heard - self._advanced > FROZEN:
+            return "the clock stands still"
+        return ""
+
+    def _wish(self, source: int, now: float) -> np.ndarray | None:
+        voice = self.operator if source == OPERATOR else self.policy
+        if voice.pending is not None:
+            chunk, voice.pending = voice.pending, None
+            period, blend = self._step, self.robot.blend
+            voice.plan = Plan(chunk, self._smooth, period, now, self.safety.motion, blend)
+            self.counts["chunks"] += 1
+            self.counts["rows that were late"] += voice.plan.dropped
+        if voice.plan is None:
+            return None
+        wish = voice.plan.at(now)
+        if wish is None:
+            voice.plan = None
+            self.counts["underruns"] += 1
+        return wish

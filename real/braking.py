@@ -1,0 +1,198 @@
+"""One axis that can always still stop: the arithmetic below robostack.real.safety.
+
+Time is counted in steps of the command clock and everything in units of one step: a position x, a
+velocity v = x - x_before, an acceleration a = v - v_before; the jerk is a - a_before. So limits on
+them are limits on the differences of the numbers that are sent, with nothing approximated.
+
+`brake` is a law that brings any (v, a) to rest. A state is `safe` when following that law from
+it stays within every limit until it rests. Whoever only moves to safe states always has a legal
+next step, the law's own, because what follows it is the rest of the same path, bit for bit.
+`toward` takes the step that was wished for, cut back until the state it leads to is safe.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+LONGEST = 100_000  # steps; a stop that takes longer is none
+REST = 1e-9  # of the jerk limit: slower than this is at rest
+HALVINGS = 40
+SAME = 1e-9  # closer than this, relatively, is as wished for
+ROUNDED = 1e-13  # closer than this differs only because it was multiplied and divided
+
+
+@njit(cache=True)
+def brake(v, a, A, J):
+    """The next acceleration on the way to v = a = 0, within +-A and a +- J.
+
+    The one from which an immediate ramp to 0, J a step, would end exactly at v = 0: with n whole
+    steps of ramp after it, |v| = (n + 1) a - J n (n + 1) / 2. Out of reach, the nearest.
+    """
+    speed = abs(v)
+    n = math.floor((math.sqrt(1 + 8 * speed / J) - 1) / 2)
+    wanted = (speed + J * n * (n + 1) / 2) / (n + 1)
+    if v > 0:
+        wanted = -wanted
+    return min(max(wanted, a - J, -A), a + J, A)
+
+
+@njit(cache=True)
+def rest(x, v, a, A, J):
+    """Where `brake` comes to rest."""
+    for _ in range(LONGEST):
+        if abs(v) <= REST * J and abs(a) <= REST * J:
+            return x
+        a = brake(v, a, A, J)
+        v += a
+        x += v
+    return x
+
+
+@njit(cache=True)
+def safe(x, v, a, low, high, V, A, J):
+    """Whether the state, and all that `brake` makes of it, is within the limits."""
+    for _ in range(LONGEST):
+        if not (low <= x <= high and abs(v) <= V and abs(a) <= A):
+            return False
+        if abs(v) <= REST * J and abs(a) <= REST * J:
+            return True
+        a = brake(v, a, A, J)
+        v += a
+        x += v
+    return False
+
+
+@njit(cache=True)
+def toward(wanted, x, v, a, low, high, V, A, J):
+    """The acceleration nearest to `wanted` that leads to a safe state; else `brake`'s."""
+    wanted = min(max(wanted, a - J, -A), a + J, A)
+    if safe(x + (v + wanted), v + wanted, wanted, low, high, V, A, J):
+        return wanted
+    good = brake(v, a, A, J)
+    for _ in range(HALVINGS):
+        middle = (good + wanted) / 2
+        if safe(x + (v + middle), v + middle, middle, low, high, V, A, J):
+            good = middle
+        else:
+            wanted = middle
+    return good
+
+
+@njit(cache=True)
+def pursue(x, v, a, r, rv, ra, A, J):
+    """The acceleration that brings x to a moving target without overshoot.
+
+    The target is at r after this step, with velocity rv and acceleration ra. Seen from it, `brake`
+    shall come to rest at 0: that is one equation, increasing in the acceleration, solved by
+    halving. Where x is on the target already and the target is legal, this is to follow it exactly.
+    """
+    low, high = max(a - J, -A), min(a + J, A)
+    exact = rv - v
+    if abs(x + rv - r) <= REST * J and abs(exact - ra) <= REST * J and low <= exact <= high:
+        return exact
+    if rest(x + v + low - r, v + low - rv, low - ra, A, J) >= 0:
+        return low
+    if rest(x + v + high - r, v + high - rv, high - ra, A, J) <= 0:
+        return high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if rest(x + v + middle - r, v + middle - rv, middle - ra, A, J) > 0:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
+
+
+@njit(cache=True)
+def match(v, a, rv, ra, A, J):
+    """The acceleration that brings v to a target's velocity without overshoot.
+
+    The target has velocity rv after this step, which it reaches with acceleration ra.
+    """
+    return ra + brake(v - (rv - ra), a - ra, 2 * A, J)
+
+
+@njit(cache=True)
+def follow(state, limits, wish, at, stop):
+    """One step of an axis that goes after a position, in place.
+
+    `state` f64[7] and `limits` f64[7] as in `step`. The wish is held within `error` of what is
+    measured, where that is known. The derivatives of a wish that jumps, or that is held back, are
+    taken to be 0: no axis could follow them.
+    """
+    x, v, a, before, rv_before, legal_low, legal_high = state
+    low, high, V, A, J, _, error = limits
+    if (legal_low < low or legal_high > high) and safe(x, v, a, low, high, V, A, J):
+        legal_low, legal_high = low, high  # found outside, come in: it stays in
+    r = rv = np.nan
+    if stop:
+        wanted = brake(v, a, A, J)
+    else:
+        r = wish if np.isnan(at) else min(max(wish, at - error), at + error)
+        r = min(max(r, low), high)
+        rv = r - before
+        if np.isnan(rv) or abs(rv) > V or r != wish:
+            rv = 0.0
+        ra = rv - rv_before
+        if np.isnan(ra) or abs(ra) > A or r != wish:
+            ra = 0.0
+        wanted = pursue(x, v, a, r, rv, ra, A, J)
+    a = toward(wanted, x, v, a, legal_low, legal_high, V, A, J)
+    state[:] = x + (v + a), v + a, a, r, rv, legal_low, legal_high
+
+
+@njit(cache=True)
+def flow(state, limits, wish, at, stop, integrates):
+    """One step of an axis that goes after a velocity, in place, as `follow`.
+
+    Where the robot integrates the velocity, x is what is measured; where it is integrated here,
+    what is measured only keeps x from running away from it.
+    """
+    x, v, a, _, rv_before, legal_low, legal_high = state
+    low, high, V, A, J, gain, error = limits
+    rv = wish * gain
+    if integrates:
+        if (legal_low < low or legal_high > high) and safe(x, v, a, low, high, V, A, J):
+            legal_low, legal_high = low, high
+        if (x - at) * rv > error * abs(rv):
+            rv = 0.0
+    else:
+        x = 0.0 if np.isnan(at) else at
+        legal_low, legal_high = min(low, x), max(high, x)
+    if stop:
+        wanted, rv = brake(v, a, A, J), np.nan
+    else:
+        ra = rv - rv_before
+        if np.isnan(ra) or abs(ra) > A:
+            ra = 0.0
+        wanted = match(v, a, rv, ra, A, J)
+    a = toward(wanted, x, v, a, legal_low, legal_high, V, A, J)
+    state[:] = x + (v + a), v + a, a, np.nan, rv, legal_low, legal_high
+
+
+@njit(cache=True)
+def step(moving, integrates, states, limits, wishes, at, stop, out, altered):
+    """One step of every axis, in place.
+
+    `states` f64[n, 7]: x, v, a; the last target's position and velocity, NaN without one; the
+    range that is legal, which is wider than the limits where the axis was found outside them.
+    `limits` f64[n, 7]: low, high, velocity, acceleration, jerk; what a wish of 1 is in a step,
+    for axes that are `moving`, which may be integrated here (`integrates`); the largest distance
+    from what is measured. `wishes` and what is measured, `at`, f64[n]. With `stop` every axis
+    brakes. `out` f64[n] is in the units of wishes; `altered` i64[n] counts those not granted.
+    """
+    for i in range(len(states)):
+        if moving[i]:
+            flow(states[i], limits[i], wishes[i], at[i], stop, integrates[i])
+            out[i] = states[i, 1] / limits[i, 5]
+        else:
+            follow(states[i], limits[i], wishes[i], at[i], stop)
+            out[i] = states[i, 0]
+        if not stop:
+            differs, size = abs(out[i] - wishes[i]), 1 + abs(wishes[i])
+            if differs < ROUNDED * size:
+                out[i] = wishes[i]
+            altered[i] += differs > SAME * size

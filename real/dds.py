@@ -1,0 +1,39 @@
+"""How messages travel: a shared memory segment that pictures fit into (configs/dds/fastdds.xml).
+
+`prepare` must run before rclpy is initialised in a process; `robostack.real.nodes.node` calls it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from robostack.real.paths import find
+
+PROFILE = "configs/dds/fastdds.xml"
+VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # 2.x, 3.x
+
+
+class TransportError(ValueError):
+    """The environment names a profile that is not there."""
+
+
+def exports() -> dict[str, str]:
+    """The environment variables that make a process use our profile."""
+    return dict.fromkeys(VARIABLES, str(find(PROFILE)))
+
+
+def prepare() -> dict[str, str]:
+    """Set the variables that the user has not; returns those that were set.
+
+    Raises TransportError where a profile file is named that does not exist, which Fast DDS would
+    pass over.
+    """
+    theirs = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    for name, path in theirs.items():
+        if not Path(path).is_file():
+            raise TransportError(f"{name}={path}: there is no such file; unset it to use ours")
+    if theirs:
+        return {}
+    os.environ.update(exports())
+    return exports()

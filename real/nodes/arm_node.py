@@ -1,0 +1,232 @@
+"""The node that commands an arm: limits, watchdog and emergency stop are here and nowhere else.
+
+It obeys `operator/chunk` while `operator/deadman` is held, else `chunk` while `alive` is repeated,
+and nothing while `estop` is latched; else it decelerates and holds. A software stop is no
+safety-rated one: keep the arm's own emergency stop within reach.
+
+  python -m robostack.real.nodes.arm_node --ros-args -p robot:=configs/robot/fr3.yaml
+
+Services: arm/enable (SetBool), arm/hold, arm/estop, arm/estop_reset (Trigger).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.context import Context
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from robostack.real.arm import HOLD, STOP, ArmController, Command
+from robostack.real.messages import MessageError, read_chunk, read_named, read_pose, write_named
+from robostack.real.nodes.backends import BACKENDS
+from robostack.real.nodes.grippers import GRIPPERS
+from robostack.real.nodes.node import (
+    LATCHED,
+    PUBLISH,
+    SENSOR,
+    Diagnostics,
+    Spin,
+    Ticking,
+    answering,
+    beside,
+    now,
+    parameter,
+    run,
+)
+from robostack.real.paths import find
+from robostack.real.robot import RobotConfig, Source
+
+REST = 1.5  # [s] that the arm gets to come to rest when the node ends
+
+
+class ArmNode:
+    """Wires ArmController to topics and services.
+
+    States, switches and services have one executor, chunks another: however many chunks somebody
+    sends, the emergency stop is heard.
+    """
+
+    def __init__(self, context: Context, robot: RobotConfig | None = None):
+        self.node = Node("arm", context=context)
+        self._chunks = beside(self.node, "chunks")
+        if robot is None:
+            file = parameter(self.node, "robot", "", "the robot's YAML file", needed=True)
+            robot = RobotConfig.load(find(file))
+        self.robot, self.arm = robot, ArmController(robot)
+        self.arms = [BACKENDS[a.backend](self.node, robot, n) for n, a in robot.arms.items()]
+        self.grippers = [
+            GRIPPERS[g.backend](self.node, robot, n) for n, g in robot.grippers.items()
+        ]
+        self._executed = self.node.create_publisher(JointState, "executed", PUBLISH)
+        self._estop = self.node.create_publisher(Bool, "estop_state", LATCHED)
+        self._told: bool | None = None  # the last estop_state
+        self._reason = ""
+        self._bad: dict[str, str] = {}  # topic -> what was wrong with its last message
+        self._listen()
+        Diagnostics(self.node, self._report)
+        self._spins = [Spin(n, failed=self._failed) for n in (self.node, self._chunks)]
+        self._ticking = Ticking(self.node, robot.rate, self._tick, failed=self._failed)
+
+    def _listen(self) -> None:
+        by_topic: dict[str, dict[str, Source]] = defaultdict(dict)
+        for name, source in self.robot.sources.items():
+            by_topic[source.topic][name] = source
+        for topic, sources in by_topic.items():
+            kind = JointState if next(iter(sources.values())).message == "JointState" else None
+            hear = self._hear_joints if kind else self._hear_pose
+            self._subscribe(self.node, kind or PoseStamped, topic, hear, sources)
+        self._subscribe(self.node, Bool, "estop", self._hear_switch, self.arm.estop)
+        self._subscribe(self.node, Bool, "alive", self._hear_switch, self.arm.alive)
+        self._subscribe(self.node, Bool, "operator/deadman", self._hear_switch, self.arm.deadman)
+        self._subscribe(self._chunks, JointTrajectory, "chunk", self._hear_chunk, False)
+        self._subscribe(self._chunks, JointTrajectory, "operator/chunk", self._hear_chunk, True)
+        for name, kind, act in (
+            ("arm/enable", SetBool, self._enable),
+            ("arm/hold", Trigger, lambda: self._enable(False)),
+            ("arm/estop", Trigger, self._stop),
+            ("arm/estop_reset", Trigger, self._reset),
+        ):
+            self.node.create_service(kind, name, answering(act))
+
+    def _subscribe(self, node: Node, kind: type, topic: str, hear, about) -> None:
+        """Messages that do not hold what they should are reported, and otherwise not there."""
+
+        def callback(message) -> None:
+            try:
+                hear(message, about)
+            except MessageError as error:
+                self._bad[topic] = str(error)
+                self.arm.counts["wrong messages"] += 1
+                self.node.get_logger().warning(f"{topic}: {error}", throttle_duration_sec=2.0)
+
+        node.create_subscription(kind, topic, callback, SENSOR)
+
+    # what is heard ------------------------------------------------------------------------
+    def _hear_joints(self, message: JointState, sources: dict[str, Source]) -> None:
+        heard, names = time.monotonic(), set(message.name)
+        for field in {source.field for source in sources.values()}:
+            there = {n: s.name for n, s in sources.items() if s.field == field and s.name in names}
+            if there:
+                values = read_named(message, list(there.values()), field)
+                self.arm.measure(dict(zip(there, values)), heard)
+
+    def _hear_pose(self, message: PoseStamped, sources: dict[str, Source]) -> None:
+        parts = read_pose(message)
+        self.arm.measure({n: parts[s.name] for n, s in sources.items()}, time.monotonic())
+        pose = np.array([parts[k] for k in ("x", "y", "z", "qw", "qx", "qy", "qz")])
+        for arm in self.arms:
+            if any(self.robot.actions[name].state in sources for name in arm.arm.actions):
+                arm.pose = pose
+
+    def _hear_switch(self, message: Bool, set_it) -> None:
+        set_it(message.data, time.monotonic())
+
+    def _hear_chunk(self, message: JointTrajectory, operator: bool) -> None:
+        try:
+            chunk = read_chunk(message, self.robot.spec.action_names)
+        except MessageError as error:
+            self.arm.refuse(str(error), operator)
+            raise
+        if not self.arm.offer(chunk, now(self.node), operator) and self.arm.refused:
+            self.node.get_logger().warning(
+                f"a chunk was refused: {self.arm.refused}", throttle_duration_sec=2.0
+            )
+
+    # services -----------------------------------------------------------------------------
+    def _enable(self, on: bool) -> str:
+        self.arm.enable(on, now(self.node))
+        return "enabled" if on else "holds; arm/enable lets it move again"
+
+    def _stop(self) -> str:
+        self.arm.trip("service", "somebody called arm/estop")
+        return "stopped; arm/estop_reset ends it"
+
+    def _reset(self) -> str:
+        self.arm.reset(now(self.node), time.monotonic())
+        return "reset: it holds, and obeys what is said from now on"
+
+    def _failed(self, error: Exception) -> None:
+        self.arm.trip("failure", f"this node failed: {type(error).__name__}: {error}")
+
+    # the control thread -------------------------------------------------------------------
+    def _tick(self) -> None:
+        stamp = now(self.node)
+        command = self.arm.tick(stamp, time.monotonic())
+        for arm in self.arms:
+            if astray := arm.astray():
+                self.arm.trip("strayed", astray)
+        if command.send:
+            self._send(command, stamp)
+        if command.executed is not None:
+            names = self.robot.spec.action_names
+            message = write_named(
+                JointState(), names, command.executed, stamp, effort=[float(command.source)]
+            )
+            self._executed.publish(message)
+        self._tell(command)
+
+    def _send(self, command: Command, stamp: float) -> None:
+        for arm in self.arms:
+            arm.send(command, stamp)
+        if command.source not in (HOLD, STOP):
+            for gripper in self.grippers:
+                gripper.send(command.action[gripper.column])
+
+    def _tell(self, command: Command) -> None:
+        stopped = command.source == STOP
+        if stopped != self._told:
+            self._told = stopped
+            self._estop.publish(Bool(data=stopped))
+        if command.reason != self._reason:
+            self._reason = command.reason
+            log = self.node.get_logger()
+            if stopped:
+                log.error(f"stopped: {command.reason}")
+            else:
+                log.info(f"holds: {command.reason}" if command.reason else "moves")
+
+    def _report(self) -> tuple[bytes, str, dict]:
+        level = Diagnostics.OK
+        if self.arm.causes.latched:
+            level = Diagnostics.ERROR
+        elif self.arm.reason:
+            level = Diagnostics.WARN
+        limited = {f"limited {n}": k for n, k in self.arm.safety.limited.items() if k}
+        bad = {f"wrong on {topic}": text for topic, text in self._bad.items()}
+        values = {
+            **dict(sorted(self.arm.counts.items())),
+            **limited,
+            "clipped": self.arm.safety.clipped,
+            "missed ticks": self._ticking.pace.missed,
+            **bad,
+        }
+        return level, self.arm.reason or "moves", values
+
+    def close(self) -> None:
+        """Bring the arm to rest, and leave a hold as the last command."""
+        self.arm.enable(False, now(self.node))
+        until = time.monotonic() + REST
+        while time.monotonic() < until and not self.arm.safety.resting:
+            time.sleep(1 / self.robot.rate)
+        self._ticking.close()
+        stamp = now(self.node)
+        command = self.arm.tick(stamp, time.monotonic())
+        if self.arm.safety.seeded:
+            self._send(command, stamp)
+        for spin in self._spins:
+            spin.close()
+
+
+def main(args: list[str] | None = None) -> int:
+    return run(__doc__, ArmNode, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

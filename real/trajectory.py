@@ -1,0 +1,79 @@
+"""A chunk of actions as a function of time: smooth where numbers are targets, stepped elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from robostack.real.messages import Chunk
+
+SLACK = 1e-6  # [s] by which stamps and clocks are rounded
+
+
+class Plan:
+    """What a chunk asks for at a time; it begins where the arm is commanded to be.
+
+    Row i is for `stamp + offsets[i]`, on the clock of `now`; rows whose time has passed are never
+    asked for. Smooth columns run through the rows as a C2 cubic spline that comes to rest one
+    period after the last. Onto it goes a quintic that takes what the arm is doing at `now`
+    (`motion` f64[3, A]: command, first and second derivative) to 0 in `blend` seconds: so chunks
+    join in C2, too. Other columns keep each row until the next one's time.
+    """
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        smooth: np.ndarray,  # bool[A]
+        period: float,
+        now: float,
+        motion: np.ndarray,
+        blend: float,
+    ):
+        self.stamp, self.actions = chunk.stamp, chunk.actions
+        self._times = chunk.offsets  # [s] after the stamp, to keep their digits
+        self.start, self.end = now, chunk.stamp + chunk.offsets[-1] + period
+        self.dropped = int((self._times[1:] + chunk.stamp <= now + SLACK).sum())
+        self._smooth, self._blend, self._spline = smooth, blend, None
+        if smooth.any():
+            rows = self.actions[:, smooth]
+            knots = np.append(self._times, self._times[-1] + period)
+            self._spline = CubicSpline(
+                knots, np.vstack([rows, rows[-1:]]), bc_type=("natural", "clamped")
+            )
+            s = self._inside(now)
+            there = np.stack([self._spline(s, order) for order in range(3)])
+            self._offset = _fade(motion[:, smooth] - there, blend)
+
+    def at(self, now: float) -> np.ndarray | None:
+        """The action f64[A] for a time; None after the last row's period."""
+        if now > self.end - SLACK:
+            return None
+        row = np.searchsorted(self._times, now - self.stamp + SLACK, side="right") - 1
+        action = self.actions[max(row, 0)].copy()
+        if self._spline is not None:
+            smooth = self._spline(self._inside(now))
+            if now < self.start + self._blend:
+                smooth = smooth + np.polynomial.polynomial.polyval(now - self.start, self._offset)
+            action[self._smooth] = smooth
+        return action
+
+    def _inside(self, now: float) -> float:
+        """[s] after the stamp; where the spline has not begun yet, its beginning."""
+        return max(now - self.stamp, self._times[0])
+
+
+def _fade(begin: np.ndarray, duration: float) -> np.ndarray:
+    """Coefficients f64[6, n] of the quintic in t that has value and two derivatives `begin`
+    f64[3, n] at 0, and all three 0 at `duration` [s]."""
+    x, v, a = begin
+    T = duration
+    return np.stack(
+        [
+            x,
+            v,
+            a / 2,
+            -(10 * x / T**3 + 6 * v / T**2 + 1.5 * a / T),
+            15 * x / T**4 + 8 * v / T**3 + 1.5 * a / T**2,
+            -(6 * x / T**5 + 3 * v / T**4 + 0.5 * a / T**3),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Demonstrations by people: what becomes of each, the page, the terminal, the loop."""

@@ -1,0 +1,221 @@
+"""`robostack teleop`: the robot, the device, the session, the page and the terminal together."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from robostack.collecting.loop import Collector, LoopConfig
+from robostack.collecting.page import Page, PageConfig
+from robostack.collecting.screen import Screen, terminal_words
+from robostack.collecting.session import Session, SessionConfig
+from robostack.collecting.shelves import Shelves
+from robostack.collecting.view import View
+from robostack.config import read, to_dict
+from robostack.footage import CALIBRATION
+from robostack.learn.run import write_json
+from robostack.protocols import Env
+from robostack.real.teleop.device import SCRIPTED, Poll, TeleopDevice, open_device
+from robostack.real.teleop.driver import Driver
+from robostack.real.teleop.mapping import Mapping, of_actions, read_mapping
+from robostack.real.teleop.scripted import Scripted
+from robostack.rewards.keypoints.camera import write_cameras
+from robostack.sim.env import EnvConfig, ScriptedExpert
+from robostack.worlds import make_env
+
+ENDLESS = 1_000_000  # control steps: people need longer than experts, `max_s` ends a recording
+
+
+@dataclass(frozen=True)
+class TeleopConfig(SessionConfig, LoopConfig):
+    """Which robot, driven with what."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)  # env.real=FILE: a robot over ROS 2
+    device: str = "browser"  # or keyboard, gamepad, evdev, spacemouse; scripted: the task's expert
+    mapping: str = ""  # a file, or one of configs/teleop by name; "": the device's
+    path: str = ""  # which one of several devices: a gamepad's name, a file below /dev/input
+    noise: float = 0.0  # of the expert's motions, device=scripted
+    view: int = 320  # side [px] of the pictures on the page, in simulation; 0: as recorded
+    page: PageConfig = field(default_factory=PageConfig)
+
+    def __post_init__(self) -> None:
+        SessionConfig.__post_init__(self)
+        LoopConfig.__post_init__(self)
+
+
+def settings(out: Path, file: Path | None, overrides: list[str]) -> TeleopConfig:
+    """The configuration of a session: what is given, over what an earlier session into the same
+    folder was given."""
+    before = out / "session.json"
+    return read(TeleopConfig, file or (before if before.is_file() else None), overrides)
+
+
+def collect(config: TeleopConfig, out: Path) -> dict:
+    """One session into the folder `out`; returns what there is then."""
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_signals())
+        print("opening the robot", file=sys.stderr, flush=True)
+        horizon = config.env.horizon or ENDLESS
+        env = make_env(replace(config.env, horizon=horizon))
+        stack.callback(env.close)
+        if config.env.real:
+            env.asks = False  # whoever is at the page says when the scene is ready
+        mapping = _mapping(config, env)
+        driver = Driver(mapping, env.spec)
+        page = Page(config.page, about(mapping, env)) if config.page.on else None
+        if page is not None:
+            stack.callback(page.close)
+        device = _device(config, mapping, env, page)
+        stack.callback(device.close)
+        shelves = Shelves(out, env.spec)
+        stack.callback(shelves.close)
+        session = Session(config, shelves, time.monotonic())
+        write_json(out / "session.json", to_dict(config))
+        _calibrate(env, config, out / "store" / CALIBRATION)
+        collector = Collector(env, driver, device, session, config, stop=stop)
+        _watch(collector, mapping, page, out, stack)
+        return summary(shelves, out)
+
+
+def _watch(
+    collector: Collector,
+    mapping: Mapping,
+    page: Page | None,
+    out: Path,
+    stack: contextlib.ExitStack,
+) -> None:
+    """Run the session, shown on the page and on the terminal."""
+    keyboard, view = read_mapping("keyboard"), View(collector.env, collector.config.view)
+    words = None if mapping.device == "keyboard" else terminal_words(keyboard)
+    if words is not None:
+        stack.callback(words.close)
+    keys = mapping.session if mapping.device == "keyboard" else keyboard.session if words else {}
+    where = page.address if page is not None else str(out)
+    screen = stack.enter_context(Screen(where, keys, legend(mapping)))
+
+    def said() -> list:
+        found = words.said(time.monotonic()) if words is not None else []
+        return found + (page.said() if page is not None else [])
+
+    def show(collector: Collector) -> None:
+        now = time.monotonic()
+        if page is not None:
+            page.show(collector.status, lambda: view.pictures(collector.pictures))
+        if screen.due(now):
+            screen.show(collector.status(), now)
+
+    collector.said = said
+    collector.run(show)
+    if page is not None:
+        time.sleep(0.3)  # for the pages to hear that it is over
+    if collector.session.unsaved:
+        print("the last recording did not fit on the disk and is lost", file=sys.stderr)
+    if collector.stop():
+        raise KeyboardInterrupt
+
+
+def summary(shelves: Shelves, out: Path) -> dict:
+    kept = [shelves.store.attributes(i) for i in shelves.store.ids()]
+    return {
+        "kept": len(kept),
+        "successes": sum(bool(each["success"]) for each in kept),
+        "undecided": len(shelves.pending),
+        "trash": len(shelves.trash),
+        "store": str(out / "store"),
+    }
+
+
+def _mapping(config: TeleopConfig, env: Env) -> Mapping:
+    if config.device == SCRIPTED:
+        if config.mapping:
+            raise ValueError(f"mapping={config.mapping}: device=scripted has its own")
+        env.plan()  # raises ValueError where there is no expert
+        return of_actions(env.spec)
+    mapping = read_mapping(config.mapping or config.device)
+    return replace(mapping, device=config.device) if config.mapping else mapping
+
+
+def _device(config: TeleopConfig, mapping: Mapping, env: Env, page: Page | None) -> TeleopDevice:
+    if mapping.device == SCRIPTED:
+        return Scripted(lambda: script(env, config.noise))
+    if mapping.device == "browser":
+        if page is None:
+            raise ValueError("device=browser needs the page; leave page.on=false out")
+        return page.input
+    return open_device(mapping.device, mapping.hold, config.path)
+
+
+def script(env: Env, noise: float) -> Iterator[Poll]:
+    """The task's scripted expert as if it were a person at a device, see `of_actions`."""
+    expert = ScriptedExpert(env, noise)
+    names, low, high = env.spec.action_names, env.spec.action_low, env.spec.action_high
+    closes = Driver(of_actions(env.spec), env.spec).fingers
+    while True:
+        (action,) = expert.act(None)
+        span = np.where(action > 0, high, np.negative(low))
+        command = dict(zip(names, (action / span).tolist()))
+        if "gripper" in command:
+            command["gripper"] = float(action[-1] - closes[1]) / (closes[0] - closes[1])
+        yield Poll(command, frozenset(), True)
+
+
+def about(mapping: Mapping, env: Env) -> dict:
+    """What a page is told once."""
+    used = {n.split("_", 1)[-1] if "_" in n else n for n in env.spec.action_names}
+    others = {"fingers": mapping.gripper and (mapping.gripper.toggle or mapping.gripper.close)}
+    others |= {"slower": mapping.slower, "faster": mapping.faster}
+    return {
+        "cameras": sorted(env.spec.cameras),
+        "drives": mapping.device == "browser",
+        "motions": {n: to_dict(m) for n, m in mapping.motions.items() if n in used},
+        "others": others,
+        "session": mapping.session,
+        "buttons": sorted(mapping.buttons()),
+    }
+
+
+def legend(mapping: Mapping) -> str:
+    """What the hands' keys do, in a line."""
+    motions = [f"{name} {m.axis or f'{m.plus}/{m.minus}'}" for name, m in mapping.motions.items()]
+    gripper = mapping.gripper
+    fingers = f"fingers {gripper.toggle or gripper.close or gripper.axis}" if gripper else ""
+    deadman = f"hold {mapping.deadman} to drive" if mapping.deadman else ""
+    return "  ".join(part for part in (deadman, *motions, fingers) if part)
+
+
+def _calibrate(env: Env, config: TeleopConfig, path: Path) -> None:
+    """Where the cameras stand, as `robostack collect` writes it, for rewards that need it."""
+    renderer = getattr(env, "renderer", None)
+    if renderer is None or config.env.perturb.get("camera"):
+        return
+    env.reset(config.first_seed)
+    fixed = [name for name in renderer.cameras if renderer.is_fixed(name)]
+    if fixed:
+        write_cameras(path, {name: renderer.calibration(name) for name in fixed})
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], bool]]:
+    """Whether somebody asked the process to stop: Ctrl-C, a closed terminal, `kill`. What is being
+    written is finished first; a second Ctrl-C does not wait."""
+    asked: list[int] = []
+
+    def hear(number, frame) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, hear) for number in numbers}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

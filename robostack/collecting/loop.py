@@ -1,0 +1,212 @@
+"""The loop of collecting: poll the device, hear the person, step the robot, record. Any Env, any
+device; everything that shows something looks at `status` and `pictures`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from robostack.collecting.session import MB, Session, counts
+from robostack.protocols import Env
+from robostack.real.samples import StreamError
+from robostack.real.teleop.device import Poll, TeleopDevice
+from robostack.real.teleop.driver import Drive, Driver
+from robostack.rollout import Recorder
+from robostack.types import Step
+
+SHOWN = 8  # findings
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast."""
+
+    max_s: float = 60.0  # of a recording
+    pace: float = 1.0  # control periods per period of the clock; 0: as fast as it goes
+    lost_s: float = 5.0  # without the device until the recording ends
+    task: str = ""  # instruction; "": the environment's own
+    drive_always: bool = False  # between recordings, too, e.g. to put things back; unrecorded
+
+    def __post_init__(self) -> None:
+        if not (self.max_s > 0 and self.pace >= 0 and self.lost_s > 0):
+            raise ValueError(
+                f"max_s={self.max_s}, pace={self.pace}, lost_s={self.lost_s}: expected more than "
+                "0 (pace: or 0)"
+            )
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """What a robot adds to an Env, whose scene changes while nobody acts."""
+
+    def look(self) -> Step:
+        """What is seen now; nothing is done and no step counted."""
+
+
+@dataclass
+class Collector:
+    """One robot, one person, one session. `clock` [s] is monotonic; `said` gives the words
+    that each press of a key means, where it was on a page or a terminal and not on the device."""
+
+    env: Env
+    driver: Driver
+    device: TeleopDevice
+    session: Session
+    config: LoopConfig
+    said: Callable[[], list[Sequence[str]]] = list
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    stop: Callable[[], bool] = lambda: False  # whether to end at the next period
+    record: Recorder | None = None
+    late: int = 0  # periods that took too long
+    _words: deque = field(default_factory=deque)  # said and not yet heard
+    _ticks: deque = field(default_factory=lambda: deque(maxlen=40))
+
+    def run(self, show: Callable[[Collector], None]) -> None:
+        """Until the session is over; `show` is called once a period and must be quick. What is
+        being recorded when it is interrupted waits in `pending` for the next session."""
+        self._back()
+        period = 1 / self.env.spec.control_hz / self.config.pace if self.config.pace else 0.0
+        due = self.clock()
+        try:
+            while self.session.state != "over" and not self.stop():
+                self.tick()
+                show(self)
+                due += period
+                left = due - self.clock()
+                if left > 0:
+                    self.sleep(left)
+                else:
+                    self.late += left < -period / 2
+                    due = self.clock()
+        finally:
+            if self.record is not None and self.record.actions:
+                self.session.stopped(self._episode(), "interrupted", self.clock())
+                self.record = None
+
+    def tick(self) -> None:
+        """One control period."""
+        now = self.clock()
+        self._ticks.append(now)
+        self.poll = self.device.poll(now)
+        self.drive = self.driver.act(self.poll, now, self.step.observation.state)
+        self._heard_device = now if self.poll.alive else self._heard_device
+        order = self._hear(now) or self.session.tick(now)
+        if order == "begin":
+            self.record = Recorder(self.env, "demo", self.session.seed, steps=[self.step])
+            self._heard_device = now
+        elif order == "end":
+            order = self._stop("", now)
+        elif self.record is not None:
+            order = self._advance(now)
+        elif order != "reset":
+            self._between()
+        if order == "reset":
+            self._back()
+
+    def _hear(self, now: float) -> str:
+        """The device's words are one press, those from elsewhere a press each."""
+        order = self.session.hear(self.drive.events, now)
+        self._words.extend(self.said())
+        while self._words and not order:  # an order is carried out before the next word counts
+            order = self.session.hear(self._words.popleft(), now)
+        return order
+
+    def _between(self) -> None:
+        """A period in which nothing is recorded: what is seen stays fresh where it can change."""
+        if self.config.drive_always:
+            self.step = self.env.step(self.drive.action)
+        elif isinstance(self.env, Looks):
+            self.step = self.env.look()
+
+    def _advance(self, now: float) -> str:
+        """One action of the recording; what the session orders after it."""
+        try:
+            self.step = self.env.step(self.drive.action)
+        except StreamError as error:  # the robot cannot be seen: what was recorded is still good
+            return self._stop(str(error), now)
+        self.record.actions.append(self.drive.action)
+        self.record.steps.append(self.step)
+        seconds = len(self.record.actions) / self.env.spec.control_hz
+        if self.step.terminated:
+            return self._stop("the task is done" if self.step.success else "the task ended", now)
+        if self.step.truncated or seconds >= self.config.max_s:
+            return self._stop(f"time is up ({seconds:.0f} s)", now)
+        if now - self._heard_device > self.config.lost_s:
+            return self._stop(f"the device was lost for {self.config.lost_s:g} s", now)
+        return ""
+
+    def _stop(self, why: str, now: float) -> str:
+        episode = self._episode() if self.record.actions else None
+        self.record = None
+        return self.session.stopped(episode, why, now)
+
+    def _episode(self):
+        episode = self.record.episode()
+        return replace(episode, task=self.config.task) if self.config.task else episode
+
+    def _back(self) -> None:
+        """To the start of the present seed, with a hand that holds nothing."""
+        self.record = None
+        self.step: Step = self.env.reset(self.session.seed)
+        self.driver.reset()
+        self.poll = Poll({}, frozenset(), False)
+        self.drive = Drive(self.driver.hold, False, (), "")
+        self._heard_device = self.clock()
+        begin = getattr(self.device, "begin", None)
+        if begin is not None:
+            begin()
+
+    # what can be seen ------------------------------------------------------------------------
+    @property
+    def task(self) -> str:
+        return self.config.task or self.step.observation.task
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Camera -> uint8[H, W, 3] of now."""
+        return self.step.observation.images
+
+    def rate(self) -> float:
+        """[Hz] of the last periods."""
+        span = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
+        return (len(self._ticks) - 1) / span if span > 0 else 0.0
+
+    def status(self) -> dict:
+        """Everything that a screen or a page shows, as JSON can hold it."""
+        session, now = self.session, self.clock()
+        recorded = len(self.record.actions) if self.record else session.steps
+        return {
+            "state": session.state,
+            "words": list(session.words()),
+            "task": self.task,
+            "kept": session.kept,
+            "goal": session.config.episodes,
+            "trash": len(session.shelves.trash),
+            "seed": session.seed,
+            "seconds": round(recorded / self.env.spec.control_hz, 2),
+            "max_s": self.config.max_s,
+            "success": self.step.success if session.state == "recording" else session.success,
+            "clean": session.state == "review" and session.clean,
+            "unsaved": session.unsaved,
+            "findings": [str(f) for f in session.findings[:SHOWN]],
+            "found": counts(session.findings),
+            "message": session.message,
+            "alive": self.poll.alive,
+            "engaged": self.drive.engaged,
+            "note": self.drive.note,
+            "held": sorted(self.poll.buttons),
+            "speed": self.driver.speed,
+            "arm": self.driver.arms[self.driver.arm].rstrip("_/"),
+            "closed": self.driver.closed,
+            "rate": round(self.rate(), 1),
+            "hz": self.env.spec.control_hz,
+            "late": self.late,
+            "age": round(now - self._ticks[-1], 3) if self._ticks else 0.0,
+            "free_mb": session.shelves.free() // MB,
+        }

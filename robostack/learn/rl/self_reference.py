@@ -1,0 +1,125 @@
+"""What a failure is worth: how much it looks like one's own successes (SRPO, arXiv 2511.15605).
+
+The release scales distances anew in every batch, so that its best failure is worth the same
+however bad it is, and lets a failure be told by its length. Here the scale is absolute (the chance
+of success at such a distance, fitted to everything remembered), and every episode is looked at at
+the same times.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robostack.device import device
+from robostack.policy.chunking import observation_batch
+from robostack.policy.vla import VLA
+from robostack.rewards.calibrate import platt
+from robostack.types import Episode
+
+LOOKS = 8  # times at which an episode is looked at
+DIRECTIONS = 16  # of the embeddings, whitened
+NEAREST = 5
+LEAST = 2  # successes, and failures, before a distance means anything
+
+
+class SelfReference:
+    """Remembers embeddings, by a policy's frozen eyes, of the last `bank` successes and failures
+    of each task."""
+
+    def __init__(self, start: VLA, bank: int, partial: float):
+        self.start, self.bank, self.partial = start.eval(), bank, partial
+        self._kept: dict[str, dict[bool, deque]] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can tell anything of any task."""
+        return any(self._told(kept) for kept in self._kept.values())
+
+    @staticmethod
+    def _told(kept: dict[bool, deque]) -> bool:
+        return min(len(kept[True]), len(kept[False])) >= LEAST
+
+    def see(self, episode: Episode) -> None:
+        if self.bank and episode.success is not None:
+            empty = {good: deque(maxlen=self.bank) for good in (True, False)}
+            kept = self._kept.setdefault(episode.task, empty)
+            kept[bool(episode.success)].append((_key(episode), self.embed(episode)))
+
+    @torch.no_grad()
+    def embed(self, episode: Episode) -> np.ndarray:
+        """f32[LOOKS * D]: the mean value vectors of the backbone's last layer, at times that do not
+        depend on how long the episode was. What has ended stays as it ended."""
+        longest = max([len(episode), *(n for kept in self._kept.values() for n in _lengths(kept))])
+        times = np.linspace(0, longest, LOOKS + 1)[1:].round().astype(int)
+        shape = self.start.config.horizon, self.start.spec.action_dim
+        looks = []
+        for t in np.minimum(times, len(episode)):
+            batch = observation_batch(episode.observation(t), shape).to(device())
+            looks.append(self.start.encode(batch).values[-1].float().mean(2).reshape(-1))
+        return torch.cat(looks).cpu().numpy()
+
+    def worth(self, episodes: Sequence[Episode]) -> np.ndarray:
+        """f32[N]: 1 of a success; of a failure `partial` times the chance of success that such a
+        distance from remembered successes has, and 0 where too little is remembered."""
+        found = np.zeros(len(episodes), np.float32)
+        for task in {episode.task for episode in episodes}:
+            own = [i for i, episode in enumerate(episodes) if episode.task == task]
+            chance = self._chances(task, [episodes[i] for i in own])
+            for i, p in zip(own, chance):
+                found[i] = 1.0 if episodes[i].success else self.partial * p
+        return found
+
+    def _chances(self, task: str, episodes: list[Episode]) -> np.ndarray:
+        kept = self._kept.get(task)
+        if kept is None or not self._told(kept):
+            return np.zeros(len(episodes), np.float32)
+        good, bad = ([e for _, e in kept[k]] for k in (True, False))
+        whiten = _whitening(np.stack([*good, *bad]))
+        goals = whiten(np.stack(good))
+        away = np.concatenate(
+            [
+                [_distance(goals[k], np.delete(goals, k, 0)) for k in range(len(goals))],
+                [_distance(x, goals) for x in whiten(np.stack(bad))],
+            ]
+        )
+        label = torch.tensor([1.0] * len(good) + [0.0] * len(bad))
+        centre, spread = float(away.mean()), max(float(away.std()), 1e-6)
+        slope, offset = platt(_logit(away, centre, spread), label)
+        known = {key: e for k in (True, False) for key, e in kept[k]}
+        seen = [known[_key(e)] if _key(e) in known else self.embed(e) for e in episodes]
+        distance = np.array([_distance(x, goals) for x in whiten(np.stack(seen))])
+        logit = slope * _logit(distance, centre, spread) + offset
+        return torch.sigmoid(logit).numpy().astype(np.float32)
+
+
+def _key(episode: Episode) -> tuple:
+    return episode.seed, episode.source, len(episode), episode.actions[:1].tobytes()
+
+
+def _lengths(kept: dict[bool, deque]) -> list[int]:
+    return [key[2] for side in kept.values() for key, _ in side]
+
+
+def _logit(distance: np.ndarray, centre: float, spread: float) -> Tensor:
+    """The nearer the higher, in standard deviations."""
+    return torch.from_numpy((centre - distance) / spread).float()
+
+
+def _whitening(rows: np.ndarray):
+    """Onto the main directions of rows f32[N, D], each with variance 1."""
+    mean = rows.mean(0)
+    _, scale, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    count = max(1, min(DIRECTIONS, len(rows) - 1, int((scale > 1e-6 * scale[0]).sum())))
+    factors = directions[:count].T * (np.sqrt(len(rows)) / np.maximum(scale[:count], 1e-9))
+    return lambda x: (x - mean) @ factors
+
+
+def _distance(x: np.ndarray, goals: np.ndarray) -> float:
+    """Soft minimum over the nearest goals."""
+    near = np.sort(np.linalg.norm(goals - x, axis=1))[:NEAREST]
+    return float(-np.log(np.mean(np.exp(-(near - near[0])))) + near[0])

@@ -1,0 +1,89 @@
+"""Step-wise negative-aware fine-tuning (pi-StepNFT, arXiv 2603.02083): no critic, no likelihood.
+
+Around the velocity that acted lie two imagined ones, v+ = v_old + beta (v - v_old) and
+v- = v_old - beta (v - v_old). Where a chunk went well, the step that was drawn should be nearer to
+the mean of v+ than of v-; where it went badly, the reverse: a failure pushes away, which imitation
+cannot. The average of the weights acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robostack.data.chunks import Batch
+from robostack.device import device
+from robostack.learn.rl.config import NFTConfig
+from robostack.learn.rl.flow_learner import FlowLearner, Steps
+from robostack.learn.rl.traces import retrace
+from robostack.learn.run import rng
+from robostack.policy.flow import Transition
+from robostack.policy.vla import VLA
+
+
+def contrast(velocity: Tensor, old: Tensor, step: Transition, beta: float) -> Tensor:
+    """E+ - E- f32[B]: by how much the drawn step is farther from the mean of v+ than from that of
+    v-, squared and in its own standard deviations, a mean over the chunk's numbers. It is
+    -4 <e, d> / sigma^2 for the residual e of the old mean and the displacement d."""
+    away = beta * (velocity - old)
+    errors = []
+    for imagined in (old + away, old - away):
+        mean, deviation = step.moments(imagined)
+        scale = deviation.reshape(-1, 1, 1) if isinstance(deviation, Tensor) else deviation
+        errors.append(((step.after - mean) / scale).square().mean((1, 2)))
+    return errors[0] - errors[1]
+
+
+def loss(
+    vla: VLA, batch: Batch, step: Transition, old: Tensor, label: Tensor, config: NFTConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Of chunks with labels f32[B] in [-1, 1]; `old` f32[B, H, A] is what acted."""
+    velocity = vla.velocity(vla.encode(batch), batch.state, step.before, step.time)
+    apart = contrast(velocity, old, step, config.beta)
+    moved = (velocity - old).square().mean()
+    told = {"agreement": float((apart.detach() * label < 0).float().mean()), "moved": float(moved)}
+    return F.softplus(label * apart / 2).mean() + config.trust * moved, told
+
+
+class StepNFT(FlowLearner):
+    def relive(self, iteration: int) -> None:
+        pass  # there is no critic
+
+    def learn(
+        self, iteration: int, fresh: Sequence[int], seeds: Sequence[int], steps: Steps
+    ) -> dict[str, float]:
+        config, data, random = self.config, self.replay.data, rng(self.seed, iteration, 1)
+        with self.acting() as acted:
+            traces = retrace(acted, data, fresh, seeds, self.way)
+            old = self._velocities(acted, traces.rows, traces.step)
+        label = self._labels(traces.episode)
+        metrics, size = {}, min(config.batch, len(traces))
+        for _ in steps(config.updates):
+            pick = random.choice(len(traces), size, replace=False)
+            rows = torch.from_numpy(pick).to(device())
+            batch = data.batch(traces.rows[pick]).to(device())
+            self.vla.train()
+            given = traces.step.part(rows), old[rows], label[rows], config.nft
+            metrics = self.learner.step([self.learner(loss, batch, *given)])
+        return metrics
+
+    def _labels(self, episode: np.ndarray) -> Tensor:
+        """1 of chunks of successes, -1 of others (0 in the control, where nothing is to learn)."""
+        episodes = self.replay.data.episodes
+        label = np.array([1.0 if episodes[i].success else -1.0 for i in episode], np.float32)
+        if self.config.constant_reward:
+            label[:] = 0
+        return torch.from_numpy(label).to(device())
+
+    @torch.no_grad()
+    def _velocities(self, vla: VLA, rows: np.ndarray, step: Transition) -> Tensor:
+        found = []
+        for k in range(0, len(rows), self.config.batch):
+            part = slice(k, k + self.config.batch)
+            batch, own = self.replay.data.batch(rows[part]).to(device()), step.part(part)
+            found.append(vla.velocity(vla.encode(batch), batch.state, own.before, own.time))
+        return torch.cat(found)

@@ -1,0 +1,140 @@
+"""What every algorithm must do: solve a line, learn nothing of nothing, survive interruptions."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import LineEnv
+
+from robostack.augment import AugmentConfig
+from robostack.data.store import Store
+from robostack.learn import rl
+from robostack.learn.rl.config import ClipConfig, GroupConfig, NFTConfig, RLPDConfig
+from robostack.learn.rl.loop import ALGORITHMS
+from robostack.learn.run import finished
+from robostack.rollout import hash_seed, rollout
+
+from .conftest import ACTING, DEMOS, outside, runner  # noqa: TID252
+
+EVERY = sorted(ALGORITHMS)
+SMALL = rl.RLConfig(
+    iterations=3,
+    episodes=4,
+    updates=2,
+    batch=4,
+    draws=2,
+    warmup=1,
+    lr=1e-3,
+    critic_updates=2,
+    critic_batch=8,
+    average=0.5,
+    group=GroupConfig(tries=2, least=0, most=1),
+    rlpd=RLPDConfig(critics=3, width=8, proposals=2, batch=8),
+)
+
+
+def test_every_algorithm_is_named_in_the_config():
+    from typing import get_args
+
+    from robostack.learn.rl.config import Algorithm
+
+    assert sorted(get_args(Algorithm)) == EVERY
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_run, monkeypatch):
+    """It is cut while the third iteration's rollouts are collected."""
+    config = replace(SMALL, algorithm=algorithm)
+    _, whole = played(vla, config, "whole")
+    world, asked = outside(config), []
+
+    def collect(folder, seeds, tries):
+        for episode in world.collect(folder, seeds, tries):
+            asked.append(episode.seed)
+            if len(asked) == 10:
+                raise KeyboardInterrupt
+            yield episode
+
+    again = replace(world, collect=collect)
+    with pytest.raises(KeyboardInterrupt):
+        rl.train(config, vla, again, DEMOS, new_run("cut"), 0, acting=ACTING)
+    rl.train(config, vla, again, DEMOS, new_run("cut"), 0, acting=ACTING)
+    cut = whole.path.parent / "cut"
+    for file in sorted((whole.path / "policy").rglob("*.safetensors")):
+        same = cut / file.relative_to(whole.path)
+        assert file.read_bytes() == same.read_bytes(), file.name
+    rows = [(path / "metrics.jsonl").read_text() for path in (whole.path, cut)]
+    assert rows[0] == rows[1]
+    seeds = [[e.seed for _, e in Store(p / "store").episodes()] for p in (whole.path, cut)]
+    assert seeds[0] == seeds[1] and len(seeds[0]) == 12
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_a_run_is_a_function_of_its_seed(vla, algorithm, played):
+    config = replace(SMALL, algorithm=algorithm, iterations=1)
+    found = [played(vla, config, name)[1].path / "policy" for name in ("a", "b")]
+    files = sorted(f.relative_to(found[0]) for f in found[0].rglob("*.safetensors"))
+    assert all((found[0] / f).read_bytes() == (found[1] / f).read_bytes() for f in files)
+
+
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_tries_where_nothing_succeeds_are_counted_and_end_nothing(vla, algorithm, played):
+    """No success, no potential: groups and advantages without spread."""
+    config = replace(SMALL, algorithm=algorithm, shaping=0.0)
+    _, run = played(vla, config, goal=99.0)
+    rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["rollout_success"] for row in rows] == [0, 0, 0]
+    assert finished(run.path)["rollouts"] == 12
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_a_constant_reward_moves_no_weight(vla, algorithm, played, weights):
+    config = replace(SMALL, algorithm=algorithm, constant_reward=True)
+    trained, run = played(vla, config)
+    assert weights(trained) == weights(vla)
+    row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["updates"] == 0
+
+
+LINE = dict(horizon=10, goal=0.45)  # a random policy gets there in one of six tries
+LEARNING = rl.RLConfig(
+    iterations=5,
+    episodes=32,
+    updates=60,
+    batch=64,
+    draws=2,
+    warmup=5,
+    lr=3e-3,
+    critic_updates=40,
+    average=0.8,
+    temperature=0.1,
+    augment=AugmentConfig(shift=0),
+    clip=ClipConfig(most_kl=1.0),
+    group=GroupConfig(tries=8),
+    nft=NFTConfig(beta=2.0, trust=0.01),
+    rlpd=RLPDConfig(critics=4, width=32, proposals=4, reach=0.5, average=0.03, lr=1e-3),
+)
+OWN = {"rlpd": {"updates": 200}}  # each of which costs a tenth of another's
+
+
+def success(folder, algorithm):
+    policy = runner(folder, algorithm)
+    tries = [
+        rollout(LineEnv(LINE["horizon"], goal=LINE["goal"]), policy, s, policy_seed=hash_seed(s, 7))
+        for s in range(900, 960)
+    ]
+    return float(np.mean([e.success for e in tries]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_a_line_is_solved_within_160_rollouts(vla, algorithm, played, tmp_path):
+    start = tmp_path / "start"
+    vla.save(start)
+    before = success(start, algorithm)
+    demos = list(outside(LEARNING, **LINE).collect(start, list(range(4)), 1))
+    config = replace(LEARNING, algorithm=algorithm, **OWN.get(algorithm, {}))
+    _, run = played(vla, config, demos=demos, **LINE)
+    after = success(run.path / "policy", algorithm)
+    assert before < 0.4 and after > 0.8, (before, after)

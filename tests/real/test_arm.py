@@ -1,0 +1,404 @@
+"""The controller without ROS: clocks are arguments, so that every fault takes no time."""
+
+import numpy as np
+import pytest
+from arms import excess, jointed, moved
+
+from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP, ArmController
+from robostack.real.messages import Chunk
+from robostack.real.robot import Timeouts
+
+NEVER = 1e9
+
+
+class World:
+    """An arm that does what it is told, a policy and an operator that may each fall silent."""
+
+    def __init__(self, robot, start=1000.0):
+        self.robot, self.arm = robot, ArmController(robot)
+        self.now, self.heard = start, 50.0
+        self.at = np.full(len(robot.state), 0.1)
+        self.commands, self.sources, self.executed, self.sent = [], [], [], []
+        self.alive, self.held, self.measures = True, False, True
+        self.velocity = np.array([a.kind != "absolute" for a in robot.actions.values()])
+
+    def chunk(self, value, rows=16, age=0.0, operator=False):
+        actions = np.full((rows, len(self.robot.actions)), value, np.float64)
+        return self.say(actions, age, operator)
+
+    def say(self, actions, age=0.0, operator=False):
+        offsets = np.arange(len(actions)) / self.robot.control_hz
+        return self.arm.offer(Chunk(self.now - age, offsets, actions), self.now, operator)
+
+    def run(self, seconds, each=None):
+        for _ in range(round(seconds * self.robot.rate)):
+            if self.measures:
+                self.arm.measure(dict(zip(self.robot.state, self.at)), self.heard)
+            if self.alive is not None:
+                self.arm.alive(self.alive, self.heard)
+            if self.held is not None:
+                self.arm.deadman(self.held, self.heard)
+            if each:
+                each()
+            self.command = self.arm.tick(self.now, self.heard)
+            self.commands.append(self.command.action)
+            self.sources.append(self.command.source)
+            self.sent.append(self.command.send)
+            if self.command.executed is not None:
+                self.executed.append(self.command.executed)
+            self.obey(self.command)
+            self.now += 1 / self.robot.rate
+            self.heard += 1 / self.robot.rate
+        return self
+
+    def obey(self, command):
+        if self.arm.safety.seeded:
+            self.at = command.placed[: len(self.at)].copy()
+
+    @property
+    def legal(self):
+        return max(excess(self.robot, np.array(self.commands)).values()) <= 1e-9
+
+    @property
+    def resting(self):
+        return self.arm.safety.resting
+
+
+def moving(robot=None, **timeouts):
+    """A world in which the policy moves the arm as fast as it may."""
+    world = World(robot or jointed(timeouts=Timeouts(**timeouts)))
+    world.run(0.1)
+    assert world.chunk(1.0)
+    world.run(0.2)
+    assert world.command.source == POLICY and not world.resting
+    return world
+
+
+def ticks_to_rest(world, most=0.15):
+    """Runs until the arm rests; it must within `most` [s], and never beyond a limit."""
+    for tick in range(round(most * world.robot.rate) + 1):
+        if world.resting:
+            assert world.legal
+            return tick
+        world.run(1 / world.robot.rate)
+    raise AssertionError(f"not at rest after {most} s: {world.arm.reason}")
+
+
+def test_a_policy_that_is_alive_moves_the_arm_to_where_its_chunk_says():
+    world = moving()
+    world.run(0.7)
+    assert world.command.action == pytest.approx([0.9, 1.0, 1.0], abs=0.15)
+    assert world.legal and world.arm.counts["chunks"] == 1
+
+
+@pytest.mark.parametrize("robot", [jointed(), moved()], ids=["targets", "displacements"])
+def test_silence_of_the_policy_is_a_hold_within_150_ms(robot):
+    world = moving(robot)
+    world.alive = None  # kill -9: nothing comes any more
+    before = len(world.commands)
+    while world.command.source == POLICY:
+        world.run(1 / robot.rate)
+    assert (len(world.commands) - before) / robot.rate <= robot.timeouts.alive + 2 / robot.rate
+    ticks_to_rest(world)
+    assert world.arm.reason == "the policy is silent"
+    world.alive = True  # it is back, but what it said before is forgotten
+    world.run(0.2)
+    assert world.resting and "no plan" in world.arm.reason
+    world.chunk(0.5)
+    world.run(0.2)
+    assert world.command.source == POLICY and world.legal
+
+
+def test_a_policy_that_says_stop_is_obeyed_at_once():
+    world = moving()
+    world.alive = False
+    world.run(0.01)
+    assert world.command.source == HOLD
+    assert ticks_to_rest(world) > 0
+
+
+def test_the_end_of_a_chunk_is_a_rest_and_is_counted():
+    world = moving()
+    world.run(1.0)
+    assert world.command.source == HOLD and world.resting
+    assert world.arm.counts["underruns"] == 1 and "no plan" in world.arm.reason
+    assert world.legal
+
+
+def test_an_empty_chunk_is_the_wish_to_hold():
+    world = moving()
+    assert world.say(np.zeros((0, 3)))
+    world.run(0.01)
+    assert world.command.source == HOLD and ticks_to_rest(world)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=str)
+def test_a_chunk_with_a_number_that_is_none_discredits_its_source(bad):
+    world = moving()
+    rows = np.full((16, 3), 0.5)
+    rows[7, 1] = bad
+    assert not world.say(rows)
+    assert world.arm.refused == "b of row 7 is not finite"
+    world.run(0.01)
+    assert world.command.source == HOLD and ticks_to_rest(world)
+    world.chunk(0.5)
+    world.run(0.02)
+    assert world.command.source == POLICY
+
+
+def test_a_chunk_out_of_range_moves_the_arm_no_further_than_its_bounds():
+    world = moving()
+    world.chunk(1e9)
+    world.run(0.75)
+    world.chunk(1e9)
+    world.run(0.75)
+    assert world.legal and world.at[1] == pytest.approx(1.5, abs=1e-3)
+
+
+def test_late_outdated_and_future_chunks_are_not_obeyed():
+    world = moving(jointed(timeouts=Timeouts(chunk=0.5)))
+    plan = world.arm.policy.plan
+    assert not world.chunk(-1.0, age=0.6)  # older than timeouts.chunk
+    assert not world.chunk(-1.0, rows=4, age=0.3)  # every row has passed
+    assert not world.chunk(-1.0, age=0.4)  # older than the one that is executed
+    counts = world.arm.counts
+    assert counts["chunks"] == 1 and counts["late chunks"] == 2 and counts["outdated chunks"] == 1
+    world.run(0.01)
+    assert world.arm.policy.plan is plan and world.command.source == POLICY
+    assert not world.chunk(-1.0, age=-5.0) and "ahead of this clock" in world.arm.refused
+    world.run(0.01)
+    assert world.command.source == HOLD
+
+
+def test_rows_that_are_late_are_dropped_and_the_others_keep_their_times():
+    world = World(moved())
+    world.run(0.1)
+    rows = np.zeros((16, 4))
+    rows[:, 0] = np.linspace(0, 0.15, 16)
+    world.say(rows, age=0.2)
+    world.run(0.05)
+    assert world.command.action[0] == pytest.approx(0.04, abs=1e-9)
+    assert world.arm.counts["rows that were late"] == 4
+
+
+def test_the_operator_takes_over_and_the_policy_has_to_look_again():
+    world = moving()
+    world.held = True
+    world.run(0.01)
+    assert world.command.source == HOLD  # the operator said nothing yet, and the policy may not
+    world.chunk(-0.5, operator=True)
+    world.chunk(1.0)
+    world.run(0.3)
+    assert world.command.source == OPERATOR
+    world.held, looked = False, world.now - 0.02
+    world.run(0.05)
+    assert world.command.source == HOLD
+    assert not world.chunk(1.0, age=world.now - looked)  # what it saw before it was its turn
+    assert world.chunk(1.0)
+    world.run(0.1)
+    assert world.command.source == POLICY and world.legal
+
+
+def test_a_silent_deadman_switch_is_a_released_one():
+    world = World(jointed())
+    world.held = True
+    world.run(0.1)
+    world.chunk(1.0, operator=True)
+    world.run(0.2)
+    assert world.command.source == OPERATOR and not world.resting
+    world.held = None  # the gamepad is out of range: its last word was True
+    world.run(world.robot.timeouts.deadman + 0.02)
+    assert world.command.source == HOLD
+    assert ticks_to_rest(world) < 15
+
+
+def test_the_emergency_stop_is_latched_and_left_only_when_its_cause_is_gone():
+    world = moving()
+    world.held = True
+    world.arm.estop(True, world.heard)
+    world.run(0.01)
+    assert world.command.source == STOP and world.command.reason == (
+        "the emergency stop was pressed"
+    )
+    ticks_to_rest(world)
+    with pytest.raises(ValueError, match="the emergency stop is pressed"):
+        world.arm.reset(world.now, world.heard)
+    world.arm.estop(False, world.heard)
+    world.chunk(1.0, operator=True)
+    world.run(0.3)
+    assert world.command.source == STOP and world.resting  # released is not reset
+    world.arm.reset(world.now, world.heard)
+    world.held = False
+    world.run(0.1)
+    assert world.command.source == HOLD
+    assert not world.chunk(1.0, age=0.2) and world.chunk(1.0)
+    world.run(0.1)
+    assert world.command.source == POLICY and world.legal
+
+
+def test_a_reset_is_refused_while_the_arm_moves_or_is_not_measured():
+    world = moving()
+    world.arm.trip("service", "somebody called arm/estop")
+    world.run(0.01)
+    with pytest.raises(ValueError, match="has not come to rest"):
+        world.arm.reset(world.now, world.heard)
+    ticks_to_rest(world)
+    world.measures = False
+    world.run(0.2)
+    with pytest.raises(ValueError, match="not measured: a, b"):
+        world.arm.reset(world.now, world.heard)
+
+
+def test_a_lost_heartbeat_of_the_emergency_stop_is_a_stop():
+    world = World(jointed(timeouts=Timeouts(estop=0.2)))
+    beat = lambda: world.arm.estop(False, world.heard)  # noqa: E731
+    world.run(0.1, beat)
+    world.arm.causes.latched.clear()
+    world.chunk(1.0)
+    world.run(0.2, beat)
+    assert world.command.source == POLICY
+    world.run(0.22)
+    assert world.command.source == STOP and "heartbeat" in world.command.reason
+    ticks_to_rest(world)
+    with pytest.raises(ValueError, match="heartbeat"):
+        world.arm.reset(world.now, world.heard)
+
+
+def test_states_that_are_not_measured_any_more_are_a_hold():
+    world = moving()
+    world.measures = False
+    world.run(world.robot.timeouts.state + 0.02)
+    assert world.command.source == HOLD and "not measured: a, b" in world.arm.reason
+    ticks_to_rest(world)
+    world.measures = True
+    world.run(0.1)
+    assert "no plan" in world.arm.reason
+
+
+def test_a_state_that_is_not_finite_was_not_measured():
+    world = moving()
+    world.measures = False
+    world.run(0.2, lambda: world.arm.measure({"a": np.nan, "b": 0.1}, world.heard))
+    assert world.command.source == HOLD and world.arm.reason == "not measured: a"
+
+
+@pytest.mark.parametrize("jump", [-100.0, 100.0, -0.1, 0.6])
+def test_a_clock_that_is_set_is_a_hold_and_no_leap(jump):
+    world = moving()
+    world.now += jump
+    world.run(0.02)
+    assert world.command.source == HOLD and world.arm.counts["clock jumps"] == 1
+    ticks_to_rest(world)
+    world.chunk(0.0)
+    world.run(0.1)
+    assert world.command.source == POLICY and world.legal
+
+
+def test_a_clock_that_stands_still_does_not_repeat_a_velocity_for_ever():
+    world = moving(moved())
+    stands = world.now
+    for _ in range(20):
+        world.run(1 / world.robot.rate)
+        world.now = stands
+    assert world.command.source == HOLD and "stands still" in world.arm.reason and world.resting
+
+
+def test_an_arm_that_something_holds_is_stopped_before_it_is_wound_up():
+    world = moving()
+    world.obey = lambda command: None
+    stuck = world.at.copy()
+    for _ in range(3):
+        world.chunk(1.0)
+        world.run(0.4)
+    assert np.abs(world.command.action[:2] - stuck).max() <= 2 * 0.2  # max_error and its stop
+    world.at = stuck - 0.3  # and now it is pushed away
+    world.run(0.02)
+    world.chunk(1.0)
+    world.run(0.1)
+    if world.command.source != STOP:
+        raise AssertionError(world.arm.reason)
+    assert "not where it was told to be" in world.arm.reason
+
+
+def test_after_a_hold_it_goes_on_from_where_somebody_moved_the_arm():
+    world = moving()
+    world.alive = False
+    world.run(0.3)
+    world.at = world.at - 0.6
+    moved_to = world.at.copy()
+    world.obey = lambda command: None
+    world.run(0.1)
+    world.alive = True
+    world.chunk(1.0)
+    world.run(0.01)
+    assert world.command.began
+    assert np.abs(world.command.action[:2] - moved_to).max() < 0.01
+
+
+def test_outside_the_workspace_only_the_operator_moves_it():
+    world = moving(jointed(workspace={"b": (-1.0, 0.6)}))
+    world.run(0.3)
+    assert world.command.source == HOLD and "outside the workspace: b=0.6" in world.arm.reason
+    world.chunk(0.0)
+    world.run(0.1)
+    assert world.command.source == HOLD
+    world.held = True
+    world.run(0.01)
+    world.chunk(0.0, operator=True)
+    world.run(0.7)
+    world.held = False
+    world.run(0.05)
+    world.chunk(0.0)
+    world.run(0.1)
+    assert world.command.source == POLICY
+
+
+def test_not_enabled_is_a_hold():
+    world = moving()
+    world.arm.enable(False, world.now)
+    world.run(0.2)
+    assert world.arm.reason == "not enabled" and world.resting
+    world.chunk(1.0)
+    world.arm.enable(True, world.now)
+    world.run(0.1)
+    assert world.resting and "no plan" in world.arm.reason  # what was said before does not count
+    world.chunk(1.0)
+    world.run(0.1)
+    assert world.command.source == POLICY
+
+
+def test_nothing_is_sent_before_the_arm_was_measured_nor_long_after_it_rests():
+    world = World(jointed())
+    world.measures = False
+    world.run(0.1)
+    assert not any(world.sent) and world.executed == []
+    world.measures = True
+    world.run(1.5)
+    assert not any(world.sent)  # nobody wants it to move
+    world.chunk(0.5)
+    world.run(0.1)
+    assert world.command.send
+    world.run(1.0)
+    assert world.resting and world.command.send  # the rest is told, and told again
+    world.run(1.5)
+    assert not world.command.send
+
+
+def test_a_control_period_is_recorded_once_and_velocities_as_their_mean():
+    world = World(moved(backend="twist", command_hz=100.0))
+    world.run(0.2)
+    before = world.at.copy()
+    n = len(world.executed)
+    rows = np.zeros((16, 4))
+    rows[:, :2] = 0.3, -0.1
+    world.say(rows)
+    world.run(1.0)
+    executed = np.array(world.executed[n:])
+    assert len(executed) == 20
+    went = executed[:, :2].sum(0) * 0.05  # the displacement of each period
+    assert went == pytest.approx(world.at - before, abs=1e-9)
+
+
+def test_the_record_of_targets_is_the_last_of_each_period():
+    world = moving()
+    assert np.array_equal(world.executed[-1], world.commands[len(world.executed) * 5 - 1])

@@ -1,0 +1,238 @@
+"""A bag says what was seen and done, bit for bit, or why it does not."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+pytest.importorskip("rosbags", reason="rosbags is not installed (the extra `ros`)")
+
+from rclpy.serialization import serialize_message
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+from staged import CONFIG, moment
+from std_msgs.msg import Bool, String
+
+from robostack import cli
+from robostack.config import build
+from robostack.data.store import open_store
+from robostack.real.bags import Bag, BagError, bags_in, describe, read_episode
+from robostack.real.observing import Senses
+from robostack.real.recording import Recording, Topic
+from robostack.real.robot import RobotConfig
+from robostack.real.samples import StreamError
+from robostack.types import SpecMismatch
+
+BEGIN = 1_700_000_000.0
+STEPS = 40
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+DELAYS = {  # [s] from a period's begin to the arrival; the command itself is stamped 20 ms after it
+    "front/image_raw": 0.012,
+    "hand/image_raw/compressed": 0.031,
+    "joint_states": 0.006,
+    "current_pose": 0.001,
+    "executed": 0.022,
+}
+ABOUT = {"task": "lift the cube", "success": True, "robot": describe(CONFIG), "namespace": "/"}
+
+
+def played(steps=STEPS):
+    """(arrival [ns], topic, message) of everything that the staged robot says, as it arrives."""
+    found = []
+    for i in range(steps):
+        begin = BEGIN + i / CONFIG.control_hz
+        for topic, message in moment(i, begin):
+            found.append((round(1e9 * (begin + DELAYS[topic])), topic, message))
+    return sorted(found, key=lambda item: item[0])
+
+
+def wire(message, kind: str) -> bytes:
+    """A message as it travels; `serialize_message` may leave zeros behind it, DDS does not."""
+    raw = serialize_message(message)
+    for surplus in range(16):
+        with contextlib.suppress(SerdeError):
+            TYPES.deserialize_cdr(raw[: len(raw) - surplus], kind)
+            return raw[: len(raw) - surplus]
+    raise AssertionError(f"{kind} cannot be read back")
+
+
+def bagged(folder, messages, about=ABOUT, prefix="/"):
+    types = {
+        topic: f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        for topic, kind in {topic: type(message) for _, topic, message in messages}.items()
+    }
+    recording = Recording(folder, [Topic(prefix + t, kind) for t, kind in types.items()])
+    for stamp, topic, message in messages:
+        recording.put(prefix + topic, stamp, wire(message, types[topic]))
+    return recording.close(about)[0]
+
+
+def commanded(source: float):
+    """A change of who commanded what is executed."""
+
+    def change(messages):
+        for _, topic, message in messages:
+            if topic == "executed":
+                message.effort[0] = source
+        return messages
+
+    return change
+
+
+def test_what_a_policy_sees_live_is_what_the_bag_says_bit_for_bit(tmp_path):
+    messages = played()
+    live, seen, ticks = Senses(CONFIG), [], []
+    for _, topic, message in messages:
+        if topic == "executed":
+            ticks.append(message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec)
+    for arrival, topic, message in messages:
+        now = 1e-9 * arrival
+        while len(seen) < len(ticks) and ticks[len(seen)] < now:
+            tick = ticks[len(seen)]
+            try:
+                seen.append(live.observation(live.look(tick, tick), ABOUT["task"]))
+            except StreamError:
+                seen.append(None)
+        if topic in live.topics:
+            live.hear(topic, message, now, now)
+    first = next(i for i, look in enumerate(seen) if look is not None)
+    assert first == 1, "at the first command a picture has not come yet"
+    episode = read_episode(bagged(tmp_path, messages))
+    assert len(episode) == STEPS - first
+    for t in range(len(episode)):
+        expected = seen[first + t]
+        assert episode.states[t].tobytes() == expected.state.tobytes()
+        for name, image in expected.images.items():
+            assert episode.images[name][t].tobytes() == image.tobytes()
+    actions = np.array([[np.sin(0.3 * i), i % 2] for i in range(first, STEPS)], np.float32)
+    np.testing.assert_array_equal(episode.actions, actions)
+    np.testing.assert_allclose(np.diff(episode.stamps), 0.05, atol=1e-6)
+    assert episode.stamps[0] == 0 and episode.success and episode.task == "lift the cube"
+    for t in range(len(episode)):  # the hand's picture of a period comes after its command
+        seen = np.random.default_rng(t).integers(0, 256, (24, 32, 3), np.uint8)
+        assert np.array_equal(episode.images["front"][t], seen), "of the same instant as the hand's"
+        assert abs(np.median(episode.images["hand"][t]) - t) <= 1
+
+
+def test_values_are_of_the_instant_of_the_pictures(tmp_path):
+    """The staged elbow moves by 2 rad/s: the value tells the instant that it is of."""
+    episode = read_episode(bagged(tmp_path, played()))
+    elbow = episode.states[:, 0] / 2.0 + 0.004  # [s] since the first picture, by the joint's clock
+    # both pictures are of the period before the command
+    np.testing.assert_allclose(elbow[1:], np.arange(1, STEPS) / 20, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [({1}, "rollout"), ({2}, "demo"), ({1, 2}, "intervention"), ({0, 1}, "rollout")],
+)
+def test_who_commanded_is_what_the_episode_is(tmp_path, sources, expected):
+    messages = played()
+    mine = [m for _, topic, m in messages if topic == "executed"]
+    for i, message in enumerate(mine):
+        message.effort[0] = float(sorted(sources)[i * len(sources) // len(mine)])
+    assert read_episode(bagged(tmp_path, messages)).source == expected
+
+
+def test_holding_before_and_after_is_left_out_and_in_between_is_not(tmp_path):
+    messages = played()
+    mine = [m for _, topic, m in messages if topic == "executed"]
+    for message in (*mine[:10], *mine[20:22], *mine[30:]):
+        message.effort[0] = 0.0
+    episode = read_episode(bagged(tmp_path, messages))
+    assert len(episode) == 20
+    np.testing.assert_array_equal(episode.actions[:, 1], np.arange(10, 30) % 2)
+
+
+def without(*topics, after=0.0):
+    """Of what the robot says, all but topics from a time on."""
+
+    def change(messages):
+        begin = messages[0][0] + 1e9 * after
+        return [m for m in messages if m[1] not in topics or m[0] < begin]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (without("executed"), "has no /executed"),
+        (commanded(0.0), "neither a policy nor an operator"),
+        (without("front/image_raw", after=1.0), "front: its newest sample is .* old"),
+        (without("joint_states"), "joint_states: nothing has come yet"),
+        (lambda m: [x for i, x in enumerate(m) if not 100 < i < 140], "no command for 0.4"),
+    ],
+)
+def test_a_bag_that_makes_no_episode_says_why_and_when(tmp_path, change, complaint):
+    with pytest.raises(BagError, match=complaint):
+        read_episode(bagged(tmp_path, change(played())))
+
+
+def test_a_folder_of_bags_becomes_a_store_and_a_bad_one_is_told_of(tmp_path, capsys):
+    bags = tmp_path / "bags"
+    bagged(bags, played())
+    bagged(bags, without("executed")(played()))
+    bagged(bags, played(), {**ABOUT, "success": None})
+    (bags / "partial" / "000009").mkdir(parents=True)
+    assert [bag.name for bag in bags_in(bags)] == ["000000", "000001", "000002"]
+    command = ["data", "import", "--source", str(bags), "--out", str(tmp_path / "store")]
+    cli.main(command)
+    assert "has no /executed" in "".join(capsys.readouterr())
+    store = open_store(tmp_path / "store")
+    assert [store.read(i).success for i in store.ids()] == [True, None]
+    again, direct = store.read(store.ids()[0]), read_episode(bags / "000000")
+    assert again.states.tobytes() == direct.states.tobytes()
+    assert all(again.images[n].tobytes() == direct.images[n].tobytes() for n in direct.images)
+
+
+def test_the_simulation_says_whether_it_succeeded_where_nobody_did(tmp_path):
+    messages = played()
+    end = messages[-1][0]
+    messages += [(end, "sim/success", Bool(data=True)), (end, "task", String(data="push"))]
+    episode = read_episode(bagged(tmp_path, messages, {**ABOUT, "success": None, "task": ""}))
+    assert episode.success is True and episode.task == "push"
+
+
+def test_a_namespace_is_of_all_relative_topics(tmp_path):
+    bag = bagged(tmp_path, played(), {**ABOUT, "namespace": "/left"}, prefix="/left/")
+    assert len(read_episode(bag)) == STEPS - 1
+    assert Bag(bag).resolve("/absolute") == "/absolute"
+
+
+def test_a_bag_of_another_robot_is_refused_by_the_name_of_what_differs(tmp_path):
+    bag = bagged(tmp_path, played())
+    other = build(RobotConfig, {**describe(CONFIG), "control_hz": 10.0})
+    with pytest.raises(SpecMismatch, match="control_hz"):
+        read_episode(bag, other)
+
+
+def test_what_is_no_finished_bag_is_said_to_be_none(tmp_path):
+    with pytest.raises(BagError, match="holds no finished bag"):
+        bags_in(tmp_path)
+    with pytest.raises(BagError, match="no metadata.yaml.*mcap recover"):
+        Bag(tmp_path)
+    bag = bagged(tmp_path / "bags", played())
+    text = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(text.replace("custom_data", "custom_dat"))
+    with pytest.raises(BagError, match="which robot"):
+        read_episode(bag)
+    (bag / "metadata.yaml").write_text(text[: len(text) // 2])
+    with pytest.raises(BagError):
+        read_episode(bag)
+    mcap = bag / "000000.mcap"
+    (bag / "metadata.yaml").write_text(text)
+    mcap.write_bytes(mcap.read_bytes()[:5000])
+    with pytest.raises(BagError, match="is damaged"):
+        read_episode(bag)
+
+
+def test_a_config_survives_being_stored_in_a_bag():
+    assert build(RobotConfig, json.loads(json.dumps(describe(CONFIG)))) == CONFIG
+    assert (
+        build(RobotConfig, yaml.safe_load(yaml.safe_dump(describe(CONFIG), sort_keys=False)))
+        == CONFIG
+    )

@@ -1,0 +1,275 @@
+import numpy as np
+import pytest
+from arms import excess, jointed, moved, wide
+
+from robostack.config import ConfigError
+from robostack.real.robot import Action, RobotConfig
+from robostack.real.safety import Safety, UnsafeAction
+
+ROBOTS = {
+    "targets": jointed(),
+    "targets at 500 Hz": jointed(command_hz=500.0),
+    "displacements": moved(),
+    "displacements at 100 Hz": moved(backend="twist", command_hz=100.0),
+    "integrated here": moved(backend="pose", command_hz=100.0),
+}
+FUZZED = {  # kind, back end, command_hz
+    "targets": ("absolute", "positions", 100.0),
+    "targets at 20 Hz": ("absolute", "action", 20.0),
+    "displacements": ("delta", "action", 20.0),
+    "velocities at 100 Hz": ("velocity", "twist", 100.0),
+    "integrated here": ("velocity", "pose", 100.0),
+}
+
+
+class Plant:
+    """The arms behind the commands: they lag, are noisy, get stuck, are pushed, fall silent."""
+
+    def __init__(self, robot, rng, ideal):
+        self.robot, self.rng, self.ideal = robot, rng, ideal
+        actions = list(robot.actions.values())
+        self.span = np.array([a.allowed for a in actions]).T
+        self.at = rng.uniform(*self.span)
+        self.moving = np.array([a.kind != "absolute" for a in actions])
+        per = np.array([robot.control_hz if a.kind == "delta" else 1.0 for a in actions])
+        self.gain = np.array([a.scale for a in actions]) * per / robot.rate
+        self.stuck = np.zeros(len(actions), int)
+
+    def measured(self):
+        if self.ideal:
+            return self.at
+        if self.rng.random() < 0.02:
+            return np.where(self.rng.random(self.at.shape) < 0.1, np.nan, self.at)
+        return self.at + 1e-4 * self.rng.standard_normal(self.at.shape)
+
+    def obey(self, command):
+        target = self.at + np.where(self.moving, self.gain * command, command - self.at)
+        if self.ideal:
+            self.at = target
+            return
+        self.stuck = np.where(self.rng.random(self.at.shape) < 0.002, 40, self.stuck - 1)
+        share = np.where(self.moving, 1.0, 0.4) * (self.stuck <= 0)
+        pushed = 0.3 * self.rng.standard_normal(self.at.shape)
+        self.at = self.at + share * (target - self.at)
+        self.at += pushed * (self.rng.random(self.at.shape) < 0.001)
+
+
+def wishes(robot, rng, n):
+    """What broken policies say, each axis another thing: noise, jumps, ends, ramps, too much; and
+    sometimes nothing, or what is no action."""
+    low, high = np.array([(a.low, a.high) for a in robot.actions.values()]).T
+    wish, ramp = (low + high) / 2, np.zeros(len(low))
+    for _ in range(n):
+        kind = rng.integers(30, size=len(low))
+        wish = np.where(kind == 0, rng.uniform(low, high), wish)
+        wish = np.where(kind == 1, np.where(rng.random(len(low)) < 0.5, low, high), wish)
+        wish = np.where(kind == 2, 1e6 * rng.standard_normal(len(low)), wish)
+        ramp = np.where(kind == 3, 0.02 * (high - low) * rng.standard_normal(len(low)), ramp)
+        ramp = np.where(kind == 4, 0.0, ramp)
+        wish = wish + ramp + 0.01 * (kind > 20) * (high - low) * rng.standard_normal(len(low))
+        odd = rng.integers(40)
+        if odd == 0:
+            yield np.where(kind == 5, rng.choice([np.nan, np.inf, -np.inf]), wish)
+        elif odd == 1:
+            yield wish[1:]
+        else:
+            yield None if odd == 2 else wish
+
+
+def commanded(robot, rng, n, ideal=False):
+    """-> commands f64[n + 1, A] from rest on, states f64[n, S] after each; how many were refused"""
+    safety, plant, refused = Safety(robot), Plant(robot, rng, ideal), 0
+    safety.seed(plant.at)
+    commands, states = [safety.command], []
+    for wish in wishes(robot, rng, n):
+        measured = plant.measured()
+        try:
+            command = safety.step(wish, measured)
+        except UnsafeAction:
+            refused += 1
+            command = safety.step(None, measured)
+        plant.obey(command)
+        commands.append(command)
+        states.append(plant.at)
+    return np.array(commands), np.array(states), refused
+
+
+def assert_legal(robot, commands):
+    worst = excess(robot, commands)
+    assert max(worst.values()) <= 1e-9, {k: v for k, v in worst.items() if v > 1e-9}
+
+
+def fuzz(what, axes, rows, seed):
+    kind, backend, hz = FUZZED[what]
+    rng = np.random.default_rng(seed)
+    robot = wide(kind, backend, axes, rng, command_hz=hz)
+    commands, _, refused = commanded(robot, rng, rows)
+    assert refused > rows / 100
+    assert_legal(robot, commands)
+    # it is not safe by standing still: most axes have been at their limits
+    worst = excess(robot, commands)
+    for limit in ("velocity", "acceleration", "jerk"):
+        assert np.mean([worst[f"{name} {limit}"] > -0.01 for name in robot.actions]) > 0.2, limit
+
+
+@pytest.mark.parametrize("name", FUZZED)
+def test_no_command_exceeds_a_limit_whatever_is_asked_for(name):
+    fuzz(name, axes=30, rows=400, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUZZED)
+def test_a_million_commands_exceed_no_limit(name):
+    fuzz(name, axes=100, rows=2000, seed=1)  # 5 times 200 000, each of one axis
+
+
+@pytest.mark.parametrize("name", ["displacements", "velocities at 100 Hz"])
+def test_a_robot_that_does_what_it_is_told_never_leaves_its_box(name):
+    kind, backend, hz = FUZZED[name]
+    rng = np.random.default_rng(2)
+    robot = wide(kind, backend, 30, rng, command_hz=hz)
+    _, states, _ = commanded(robot, rng, 1000, ideal=True)
+    low, high = np.array([a.position for a in robot.actions.values()]).T
+    assert (states >= low - 1e-9).all() and (states <= high + 1e-9).all()
+    assert (np.ptp(states, axis=0) > 0.98 * (high - low)).sum() > 10  # and many were at its ends
+
+
+def seeded(robot, at=0.2):
+    safety = Safety(robot)
+    measured = np.full(len(robot.state), at)
+    safety.seed(measured)
+    return safety, measured
+
+
+def test_a_target_that_is_within_the_limits_is_followed_exactly():
+    robot = jointed()
+    safety, _ = seeded(robot, 0.2)
+    t = np.arange(300) / robot.rate
+    path = 0.2 + 0.1 * np.sin(3 * t) ** 3
+    for x in path:
+        command = safety.step(np.array([x, x, 1.0]), np.array([x, x]))
+        assert np.allclose(command, [x, x, 1.0], rtol=0, atol=1e-12)
+    assert safety.limited == {"a": 0, "b": 0}
+
+
+def test_a_jump_of_the_target_is_reached_without_overshoot():
+    robot = jointed()
+    safety, _ = seeded(robot, 0.0)
+    path = []
+    for _ in range(300):
+        path.append(safety.step(np.array([1.0, -0.5, 0.0]), safety.placed[:2]))
+    path = np.array(path)
+    assert path[:, 0].max() <= 1 + 1e-9 and path[:, 1].min() >= -0.5 - 1e-9
+    assert np.allclose(path[-1, :2], [1.0, -0.5], atol=1e-9) and safety.resting
+    assert safety.limited["a"] > 50
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_silence_ends_in_rest_and_not_in_zeros_or_the_last_velocity(name):
+    robot = ROBOTS[name]
+    safety, measured = seeded(robot)
+    wish = np.array([a.high for a in robot.actions.values()])
+    for _ in range(round(0.2 * robot.rate)):
+        measured = np.where(np.isnan(safety.placed[:2]), measured, safety.placed[:2])
+        moving = safety.step(wish, measured)
+    assert not safety.resting
+    steps = 0
+    while not safety.resting:
+        held = safety.step(None, measured)
+        steps += 1
+        assert steps < 0.5 * robot.rate
+    again = safety.step(None, measured)
+    assert np.allclose(again, held, atol=1e-12)
+    for column, action in enumerate(robot.actions.values()):
+        if action.kind in ("delta", "velocity"):
+            assert abs(held[column]) < 1e-6
+        else:  # targets and grippers stay where they are
+            assert abs(held[column] - moving[column]) < 0.2 and held[column] != 0
+
+
+def test_what_is_not_measured_any_more_brakes():
+    robot = moved()
+    safety, measured = seeded(robot)
+    for _ in range(3):
+        safety.step(np.ones(4), measured)
+    for _ in range(10):
+        command = safety.step(np.ones(4), np.full(2, np.nan))
+    assert np.allclose(command[:3], 0, atol=1e-9)
+
+
+def test_an_arm_that_is_found_outside_may_only_come_in():
+    robot = jointed()
+    safety, _ = seeded(robot, 1.8)  # the limit is 1.5
+    before = 1.8
+    for wish in [9.0] * 30 + [0.0] * 200 + [9.0] * 200:
+        now = safety.step(np.array([wish, wish, 0]), safety.placed[:2])[0]
+        assert now <= before + 1e-12 or now <= 1.5
+        before = now
+    assert before == pytest.approx(1.5)
+
+
+def test_an_arm_that_is_blocked_is_not_wound_up():
+    robot = jointed()
+    safety, blocked = seeded(robot, 0.0)
+    for _ in range(300):
+        command = safety.step(np.array([1.0, 1.0, 0]), blocked)
+    assert np.allclose(command[:2], 0.2, atol=1e-6)  # max_error
+    assert safety.away(blocked, 0.9) == ["a", "b"] and not safety.away(blocked)
+    assert safety.away(blocked - 0.25) == ["a", "b"]
+
+
+def test_after_a_hold_it_starts_from_where_the_arm_was_moved_to():
+    robot = jointed()
+    safety, measured = seeded(robot, 0.0)
+    safety.resume(measured + 0.1)  # a lag: the command stays
+    assert np.allclose(safety.command[:2], 0.0)
+    safety.resume(measured + 0.5)  # somebody moved it
+    assert np.allclose(safety.command[:2], 0.5)
+    first = safety.step(np.array([1.0, 1.0, 0]), measured + 0.5)
+    assert np.abs(first[:2] - 0.5).max() < 0.003
+
+
+def test_the_limits_of_the_simulated_robot_alter_nothing_that_a_spec_allows():
+    robot = RobotConfig.load("configs/robot/sim.yaml")
+    safety = Safety(robot)
+    measured = np.zeros(len(robot.state))
+    measured[:3] = 0, 0, 1.0
+    safety.seed(measured)
+    rng = np.random.default_rng(0)
+    for _ in range(500):  # of the whole range, from end to end
+        wish = rng.choice([-1.0, 1.0, rng.uniform(-1, 1)], 7)
+        assert np.array_equal(safety.step(wish, measured), wish)
+    assert not any(safety.limited.values()) and safety.clipped == 0
+
+
+@pytest.mark.parametrize(
+    "action, said",
+    [
+        (np.zeros(2), "expected 3 actions (a, b, gripper), got [2]"),
+        (np.array([0, np.nan, 0]), "b are not"),
+        (np.zeros((1, 3)), "expected 3 actions"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_moves_nothing(action, said):
+    safety, measured = seeded(jointed())
+    before = safety.command
+    with pytest.raises(UnsafeAction) as error:
+        safety.step(action, measured)
+    assert said in str(error.value)
+    assert np.array_equal(safety.command, before)
+
+
+def test_nothing_is_commanded_before_the_arm_was_measured():
+    safety = Safety(jointed())
+    with pytest.raises(UnsafeAction, match="nobody knows where the arm is"):
+        safety.step(np.zeros(3), np.zeros(2))
+    with pytest.raises(UnsafeAction, match="b is not known"):
+        safety.seed(np.array([0.0, np.nan]))
+
+
+@pytest.mark.parametrize("left_out", ["velocity", "acceleration", "jerk", "max_error", "state"])
+def test_an_axis_without_limits_is_a_mistake_and_no_default(left_out):
+    given = dict(velocity=1.0, acceleration=1.0, jerk=1.0, max_error=0.1, state="a")
+    Action(-1, 1, **given)
+    with pytest.raises(ConfigError, match=left_out):
+        Action(-1, 1, **{k: v for k, v in given.items() if k != left_out})
