@@ -1,10 +1,17 @@
 """Packaging: `robostack.sim` lives in `sim/`, `robostack.real` in `real/`."""
 
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+
+if not (HERE / "sim").is_dir():  # colcon has linked to the packages that it understands
+    sys.exit(
+        "robostack cannot be built with --symlink-install, which does not map the folder sim/ to "
+        "robostack.sim; build without it, or use pip install -e"
+    )
 
 
 def mapped(folder: str, name: str) -> list[str]:
@@ -25,6 +32,7 @@ def shared() -> list[tuple[str, list[str]]]:
 
 
 NODES = sorted(path.stem for path in HERE.glob("real/nodes/*_node.py"))  # of `ros2 run robostack`
+HOMES = {"sim_robot_node": "robostack.simulated_robot"}  # which hands it a simulation
 
 version = next(
     line.split('"')[1]
@@ -103,7 +111,7 @@ setup(
     entry_points={
         "console_scripts": [
             "robostack=robostack.cli:main",
-            *(f"{node}=robostack.real.nodes.{node}:main" for node in NODES),
+            *(f"{node}={HOMES.get(node, f'robostack.real.nodes.{node}')}:main" for node in NODES),
         ]
     },
 )

@@ -16,10 +16,9 @@ import numpy as np
 from robostack.real.messages import Chunk
 from robostack.real.robot import RobotConfig
 from robostack.real.safety import Safety
-from robostack.real.trajectory import Plan
+from robostack.real.voices import Voice
 
 HOLD, POLICY, OPERATOR, STOP = range(4)  # sources, as `executed` tells them
-FUTURE = 0.1  # [s] that a stamp may be ahead of our clock
 JUMP = 0.5  # [s] that the ROS clock may gain on the monotonic one between two ticks
 FROZEN = 0.25  # [s] without any progress of the ROS clock
 QUIET = 1.0  # [s] at rest after which a holding arm is told no more
@@ -41,22 +40,6 @@ class Command:
 
 
 @dataclass
-class Voice:
-    """What one source has said: its plan, and since when it may be listened to."""
-
-    plan: Plan | None = None
-    pending: Chunk | None = None
-    since: float = -np.inf  # ROS time: chunks that answer older observations are not obeyed
-    sign: bool = False  # heartbeat or deadman switch: its last value
-    heard: float = -np.inf  # when that came
-
-    def flush(self, since: float | None = None) -> None:
-        self.plan = self.pending = None
-        if since is not None:
-            self.since = since
-
-
-@dataclass
 class Causes:
     """Why the arm is stopped, which outlasts the causes until somebody resets it."""
 
@@ -66,7 +49,7 @@ class Causes:
 
 
 class ArmController:
-    """Emergency stop over operator over policy; whoever is silent, late or wrong is not obeyed.
+    """Emergency stop over operator over policy; who is silent, late or wrong is not obeyed.
 
     Whatever happens, `tick` returns a command that robostack.real.safety has made legal. Methods
     may be called from any thread.
@@ -75,17 +58,16 @@ class ArmController:
     def __init__(self, robot: RobotConfig):
         self.robot, self.safety = robot, Safety(robot)
         self.enabled = robot.enabled
-        self.policy, self.operator, self.causes = Voice(), Voice(), Causes()
         self.counts: Counter[str] = Counter()
+        self.policy = Voice(robot, robot.timeouts.alive, self.counts)
+        self.operator = Voice(robot, robot.timeouts.deadman, self.counts)
+        self.causes = Causes()
         self.reason = "nothing was measured yet"
-        self.refused = ""  # why the last refused chunk was
         self._states = {name: i for i, name in enumerate(robot.state)}
         self._needed = np.array([self._states[name] for name in self.safety.needed], int)
         self._values = np.full(len(self._states), np.nan)
         self._ages = np.full(len(self._states), -np.inf)  # when each was heard
         kinds = np.array([a.kind for a in robot.actions.values()])
-        finer = robot.rate > robot.control_hz
-        self._smooth = (kinds == "absolute") | ((kinds != "level") & finer)
         self._lasting = (kinds == "absolute") | (kinds == "level")  # the last of a period counts
         self._per_period = round(robot.rate / robot.control_hz)
         self._period: list[np.ndarray] = []
@@ -106,11 +88,11 @@ class ArmController:
 
     def alive(self, value: bool, heard: float) -> None:
         with self._lock:
-            self.policy.sign, self.policy.heard = value, heard
+            self.policy.sign(value, heard)
 
     def deadman(self, value: bool, heard: float) -> None:
         with self._lock:
-            self.operator.sign, self.operator.heard = value, heard
+            self.operator.sign(value, heard)
 
     def estop(self, pressed: bool, heard: float) -> None:
         with self._lock:
@@ -125,61 +107,37 @@ class ArmController:
         discredits what was said before it, too: then the arm holds until a right one comes.
         """
         with self._lock:
-            voice = self.operator if operator else self.policy
-            age = now - chunk.stamp
-            if not len(chunk.actions):  # "stop what I planned"
-                voice.flush()
-                return True
-            wrong = self._wrong(chunk, age)
-            if wrong:
-                self.refuse(wrong, operator)
-                return False
-            newest = voice.pending.stamp if voice.pending else voice.plan and voice.plan.stamp
-            late = age > self.robot.timeouts.chunk or age > chunk.offsets[-1] + self._step
-            if late or chunk.stamp < max(voice.since, newest or -np.inf):
-                self.counts["late chunks" if late else "outdated chunks"] += 1
-                return False
-            voice.pending = chunk
-            return True
-
-    @property
-    def _step(self) -> float:
-        return 1 / self.robot.control_hz
-
-    def _wrong(self, chunk: Chunk, age: float) -> str:
-        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != len(self.robot.actions):
-            return f"expected [H, {len(self.robot.actions)}], got {list(chunk.actions.shape)}"
-        if not np.isfinite(chunk.actions).all():
-            row, column = np.argwhere(~np.isfinite(chunk.actions))[0]
-            return f"{list(self.robot.actions)[column]} of row {row} is not finite"
-        if age < -FUTURE:
-            return f"its stamp is {-age:.3g} s ahead of this clock"
-        return ""
+            return self._voice(operator).offer(chunk, now)
 
     def refuse(self, why: str, operator: bool = False) -> None:
-        """A chunk was wrong: its source is not obeyed until it says something right."""
+        """A message that was meant to be a chunk is none."""
         with self._lock:
-            (self.operator if operator else self.policy).flush()
-            self.counts["refused chunks"] += 1
-            self.refused = why
+            self._voice(operator).refuse(why)
+
+    def _voice(self, operator: bool) -> Voice:
+        return self.operator if operator else self.policy
+
+    def _flush(self, since: float | None = None) -> None:
+        self.policy.flush(since)
+        self.operator.flush(since)
 
     # what people and programs ask for -------------------------------------------------------
     def trip(self, kind: str, what: str) -> None:
         """Stop, and stay stopped until `reset`. `kind` names the cause, e.g. "estop"."""
         with self._lock:
             self.causes.latched.setdefault(kind, what)
-            self.policy.flush()
-            self.operator.flush()
+            self._flush()
 
     def reset(self, now: float, heard: float) -> None:
         """Leave an emergency stop, to a hold. Raises ValueError while a cause is still there."""
         with self._lock:
+            if not self.causes.latched:
+                return
             there = self._present(heard)
             if there:
                 raise ValueError(f"still there: {'; '.join(there)}")
             self.causes.latched.clear()
-            self.policy.flush(now)
-            self.operator.flush(now)
+            self._flush(now)
 
     def _present(self, heard: float) -> list[str]:
         """Causes for a stop, or against ending it, that are there now."""
@@ -199,8 +157,7 @@ class ArmController:
         """Whether anybody is obeyed. Off is a hold."""
         with self._lock:
             self.enabled = on
-            self.policy.flush(now)
-            self.operator.flush(now)
+            self._flush(now)
 
     # the tick -----------------------------------------------------------------------------
     def tick(self, now: float, heard: float) -> Command:
@@ -210,13 +167,17 @@ class ArmController:
             measured = self._measured(heard)
             if not self.safety.seeded:
                 if self._stale(heard):
-                    return self._say(HOLD, "nothing was measured yet", heard, send=False)
+                    source = STOP if self.causes.latched else HOLD
+                    return self._say(source, "nothing was measured yet", heard, send=False)
                 self.safety.seed(measured)
             self._watch_causes(measured, heard)
             source, reason = self._who(measured, now, heard)
-            wish = self._wish(source, now) if source in (POLICY, OPERATOR) else None
-            if source in (POLICY, OPERATOR) and wish is None:
-                source, reason = HOLD, f"the {('policy', 'operator')[source - 1]} has no plan"
+            wish = None
+            if source in (POLICY, OPERATOR):
+                wish = self._voice(source == OPERATOR).wish(now, self.safety.motion)
+                if wish is None:
+                    who = "operator" if source == OPERATOR else "policy"
+                    source, reason = HOLD, f"the {who} has no plan"
             if wish is not None and not self._moved:
                 self.safety.resume(measured)
             self._moved = wish is not None
@@ -247,8 +208,7 @@ class ArmController:
             self._advanced = heard
         if before is not None and not 0 <= now - before[0] <= heard - before[1] + JUMP:
             self.counts["clock jumps"] += 1
-            self.policy.flush(now)
-            self.operator.flush(now)
+            self._flush(now)
 
     def _stale(self, heard: float) -> list[str]:
         old = heard - self._ages[self._needed] > self.robot.timeouts.state
@@ -271,21 +231,19 @@ class ArmController:
 
     def _who(self, measured: np.ndarray, now: float, heard: float) -> tuple[int, str]:
         """Who may move the arm, or why nobody may."""
-        limits = self.robot.timeouts
-        held = self.operator.sign and heard - self.operator.heard <= limits.deadman
+        held = self.operator.present(heard)
         if held:
             self.policy.flush(now)  # it has to look again afterwards
         else:
             self.operator.flush()
-        alive = self.policy.sign and heard - self.policy.heard <= limits.alive
+        alive = self.policy.present(heard)
         if not alive:
             self.policy.flush()
         if self.causes.latched:
             return STOP, "; ".join(self.causes.latched.values())
         why = self._nobody(heard)
         if why:
-            self.policy.flush()
-            self.operator.flush()
+            self._flush()
             return HOLD, why
         if held:
             return OPERATOR, ""
@@ -308,19 +266,3 @@ class ArmController:
         if heard - self._advanced > FROZEN:
             return "the clock stands still"
         return ""
-
-    def _wish(self, source: int, now: float) -> np.ndarray | None:
-        voice = self.operator if source == OPERATOR else self.policy
-        if voice.pending is not None:
-            chunk, voice.pending = voice.pending, None
-            period, blend = self._step, self.robot.blend
-            voice.plan = Plan(chunk, self._smooth, period, now, self.safety.motion, blend)
-            self.counts["chunks"] += 1
-            self.counts["rows that were late"] += voice.plan.dropped
-        if voice.plan is None:
-            return None
-        wish = voice.plan.at(now)
-        if wish is None:
-            voice.plan = None
-            self.counts["underruns"] += 1
-        return wish

@@ -16,6 +16,7 @@ from robostack.types import Observation, Step
 HORIZON = 400  # control steps of a try, where nobody said
 LOOK = 0.8  # of a control period after an action, so that the next one is there at its end
 READY = 15.0  # [s] within which all streams must be trustworthy after a reset
+PATIENCE = 2.0  # [s] that a stream may be bad for in a try
 
 
 class Link(Protocol):
@@ -33,8 +34,9 @@ class Link(Protocol):
     def hold(self) -> None:
         """Drop what is still to be done, and stay."""
 
-    def begin(self, seed: int) -> None:
-        """Put the scene into its start state, or have somebody do it; returns when it is."""
+    def begin(self, seed: int, ask: bool = True) -> None:
+        """Put the scene into its start state, or, with `ask`, have somebody do it; returns when it
+        is."""
 
     def look(self, task: str, began: float) -> Observation:
         """What is seen now; its stamp is the time since `began`. Raises StreamError."""
@@ -65,6 +67,7 @@ class RosEnv:
     def __init__(self, config: RobotConfig, task: str, link: Link, horizon: int = 0):
         self.spec, self.task, self.horizon = config.spec, task, horizon or HORIZON
         self.ends = True  # at success; else it runs on to the time limit and only tells of it
+        self.asks = True  # an operator to put the scene back; else `reset` takes it as it is
         self._link = link
         self._steps, self._began = 0, 0.0
 
@@ -79,15 +82,15 @@ class RosEnv:
 
     def reset(self, seed: int) -> Step:
         self._link.hold()
-        self._link.begin(seed)
+        self._link.begin(seed, self.asks)
         self._steps, self._began = 0, self._link.now()
-        seen = self._settle()
+        seen = self._settle(READY)
         self._began += seen.stamp  # which is 0 then
         return self._step(dataclasses.replace(seen, stamp=0.0))
 
     def step(self, action: np.ndarray) -> Step:
-        """Raises ValueError for a bad action; StreamError where the robot cannot be seen, after it
-        was told to hold."""
+        """Raises ValueError for a bad action; StreamError where the robot cannot be seen for longer
+        than PATIENCE, in which it holds."""
         action = np.asarray(action)
         if action.shape != (self.spec.action_dim,) or not np.isfinite(action).all():
             raise ValueError(
@@ -98,11 +101,15 @@ class RosEnv:
         self._link.wait(told + LOOK / self.spec.control_hz)
         try:
             seen = self._link.look(self.task, self._began)
-        except StreamError:
+        except StreamError:  # a hiccup, or the end of a camera
             self._link.hold()
-            raise
+            seen = self._settle(PATIENCE)
         self._steps += 1
         return self._step(seen)
+
+    def look(self) -> Step:
+        """What is seen now: nothing is done and no step counted. Raises StreamError."""
+        return Step(self._link.look(self.task, self._began), False, False, self._link.verdict())
 
     def plan(self) -> Iterator[np.ndarray]:
         raise ValueError(
@@ -123,15 +130,14 @@ class RosEnv:
             success = self._link.judge()
         return Step(seen, terminated, truncated, success)
 
-    def _settle(self) -> Observation:
+    def _settle(self, patience: float) -> Observation:
         """The first look at which every stream can be trusted, waited for."""
-        end = time.monotonic() + READY
+        end = time.monotonic() + patience
         while True:
             try:
                 return self._link.look(self.task, self._began)
             except StreamError as error:
                 if time.monotonic() > end:
-                    raise StreamError(
-                        error.stream, error.trouble, f"{error} ({READY:g} s after the reset)"
-                    ) from None
+                    text = f"{error.text}, and that for {patience:g} s"
+                    raise StreamError(error.stream, error.trouble, text) from None
             time.sleep(0.02)

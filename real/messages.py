@@ -207,13 +207,13 @@ def read_chunk(message, names: Sequence[str]) -> Chunk:
     """A chunk with its columns in the order of `names`, whatever the order in the message.
 
     It must name each of them once and nothing else: what is meant for another robot is not for
-    this one.
+    this one. Without points it is the wish to hold.
     """
     got = list(message.joint_names)
     if sorted(got) != sorted(names):
         raise MessageError(f"chunk: expected {', '.join(names)}; got {', '.join(got) or 'none'}")
     if not len(message.points):
-        raise MessageError("chunk: expected one row or more, got none")
+        return Chunk(seconds(message.header.stamp), np.zeros(0), np.zeros((0, len(got))))
     rows = [np.asarray(point.positions, np.float64) for point in message.points]
     wrong = {len(row) for row in rows} - {len(got)}
     if wrong:

@@ -31,7 +31,8 @@ class Safety:
 
     Where velocities are sent, the robot integrates them and position limits are about the measured
     position: from there, the displacements still to be commanded until rest stay inside. Outside
-    the limits an axis may only move back in.
+    the limits an axis may only move back in. Axes are limited one by one: where one is slowed, the
+    path between the ends bends, and the speed along it may be root n times that of an axis.
     """
 
     def __init__(self, robot: RobotConfig):

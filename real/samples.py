@@ -23,7 +23,7 @@ class StreamError(RuntimeError):
 
     def __init__(self, stream: str, trouble: Trouble, text: str):
         super().__init__(f"{stream}: {text}")
-        self.stream, self.trouble = stream, trouble
+        self.stream, self.trouble, self.text = stream, trouble, text
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ SLACK = 1e-6  # [s] by which stamps and clocks are rounded
 class Plan:
     """What a chunk asks for at a time; it begins where the arm is commanded to be.
 
-    Row i is for `stamp + offsets[i]`, on the clock of `now`; rows whose time has passed are never
-    asked for. Smooth columns run through the rows as a C2 cubic spline that comes to rest one
-    period after the last. Onto it goes a quintic that takes what the arm is doing at `now`
-    (`motion` f64[3, A]: command, first and second derivative) to 0 in `blend` seconds: so chunks
-    join in C2, too. Other columns keep each row until the next one's time.
+    Row i is for `stamp + offsets[i]`; rows whose time has passed are never asked for. Smooth
+    columns run through the rows as a C2 cubic spline that comes to rest one period after the last.
+    Onto it goes a quintic that takes what the arm was doing at `begin` (`motion` f64[3, A]: the
+    command and its first and second derivative) to 0 in `blend` seconds: so chunks join in C2, too.
+    Other columns keep each row until the next one's time.
     """
 
     def __init__(
@@ -25,24 +25,27 @@ class Plan:
         chunk: Chunk,
         smooth: np.ndarray,  # bool[A]
         period: float,
-        now: float,
+        begin: float,
         motion: np.ndarray,
         blend: float,
     ):
         self.stamp, self.actions = chunk.stamp, chunk.actions
         self._times = chunk.offsets  # [s] after the stamp, to keep their digits
-        self.start, self.end = now, chunk.stamp + chunk.offsets[-1] + period
-        self.dropped = int((self._times[1:] + chunk.stamp <= now + SLACK).sum())
-        self._smooth, self._blend, self._spline = smooth, blend, None
+        self.end, self.joined = chunk.stamp + chunk.offsets[-1] + period, begin + blend
+        self._begin, self._smooth, self._spline = begin, smooth, None
         if smooth.any():
             rows = self.actions[:, smooth]
             knots = np.append(self._times, self._times[-1] + period)
             self._spline = CubicSpline(
                 knots, np.vstack([rows, rows[-1:]]), bc_type=("natural", "clamped")
             )
-            s = self._inside(now)
+            s = self._inside(begin)
             there = np.stack([self._spline(s, order) for order in range(3)])
             self._offset = _fade(motion[:, smooth] - there, blend)
+
+    def late(self, now: float) -> int:
+        """Rows whose time has passed."""
+        return int((self.stamp + self._times[1:] <= now + SLACK).sum())
 
     def at(self, now: float) -> np.ndarray | None:
         """The action f64[A] for a time; None after the last row's period."""
@@ -52,8 +55,8 @@ class Plan:
         action = self.actions[max(row, 0)].copy()
         if self._spline is not None:
             smooth = self._spline(self._inside(now))
-            if now < self.start + self._blend:
-                smooth = smooth + np.polynomial.polynomial.polyval(now - self.start, self._offset)
+            if now < self.joined:
+                smooth = smooth + np.polynomial.polynomial.polyval(now - self._begin, self._offset)
             action[self._smooth] = smooth
         return action
 

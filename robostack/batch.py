@@ -25,9 +25,18 @@ from robostack.learn.run import Run, RunError, finished
 from robostack.ledger import CONTROL, Cell, Ledger, earlier
 from robostack.policy.checkpoint import CheckpointError, fingerprint
 from robostack.policy.vla import VLA
-from robostack.pool import DIED, Outcome, Pool
+from robostack.pool import DIED, Outcome
 from robostack.results import Gallery
-from robostack.sim.arena import EXPERT, RANDOM, Played, Trial, play, profile_warning, worker_count
+from robostack.sim.arena import (
+    EXPERT,
+    RANDOM,
+    Played,
+    Trial,
+    open_pool,
+    play,
+    profile_warning,
+    worker_count,
+)
 from robostack.sim.catalog import resolve
 from robostack.sim.env import EnvConfig
 from robostack.sim.worker import REMOTE, RunnerConfig, Unplayable
@@ -150,7 +159,7 @@ class Batch:
         config: BatchConfig,
         policies: list[Contestant],
         out: Path,
-        workers: int = 0,
+        workers: int | str = 0,
         against: Path | None = None,
         resume: bool = False,
         replace: bool = False,
@@ -167,9 +176,9 @@ class Batch:
         ]
         self.envs = {cell: self._env(cell) for cell in cells}  # raises before any work
         self.earlier = earlier(against) if against else {}
-        self.workers = worker_count(config.env, workers)
-        if self.workers < 1:
-            raise ValueError(f"workers: expected 1 or more, or 0 for all cores, got {workers}")
+        if not isinstance(workers, str):
+            worker_count(config.env, workers)  # raises before any work
+        self.workers = workers
         if resume and replace:
             raise ValueError("--resume goes on and --force starts anew; use one of them")
         verb = _verb(self.out)
@@ -233,7 +242,7 @@ class Batch:
         died: Counter[Cell] = Counter()
         missing = sum(1 for _ in ledger.missing())
         with (
-            Pool(make_worker, max(1, min(self.workers, missing)), isolate=True) as pool,
+            open_pool(make_worker, self.config.env, self.workers, missing, isolate=True) as pool,
             Board(ledger, self.warnings()) as board,
         ):
             for outcome in pool.outcomes(play, self._trials(asked)):

@@ -63,7 +63,9 @@ class CasesCommand:
                     yield f"{name}/{axis}", axis, self.place(task, axis, strength), again
 
 
-def make(config: CasesCommand, out: Path, workers: int = 0, existing: Existing = "refuse") -> dict:
+def make(
+    config: CasesCommand, out: Path, workers: int | str = 0, existing: Existing = "refuse"
+) -> dict:
     """Stores of cases under `out`; an interrupted run goes on. Returns the run's summary."""
     run = Run(out, "cases", to_dict(config), config.first_seed, existing)
     if run.done:

@@ -43,6 +43,17 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def _workers(text: str) -> int | str:
+    if text.split(":")[0] == "ray":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number, ray, or ray:ADDRESS of a cluster, got {text!r}"
+        ) from None
+
+
 class _Help(argparse.Action):
     """Prints help with the verb's keys, which are imported only now."""
 
@@ -90,7 +101,8 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
         what = f"{verb.words} | key=value" if verb.words else "key=value"
         parser.add_argument("overrides", nargs="*", metavar=what, help=more)
     parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: all cores)")
+    workers = "processes (default: all cores), or `ray`, or `ray:ADDRESS` of a cluster"
+    parser.add_argument("--workers", type=_workers, default=0, help=workers, metavar="N")
     parser.set_defaults(verb=verb, name=name)
 
 

@@ -21,6 +21,7 @@ from robostack.types import Episode
 Progress = Callable[[Iterable, str, int], Iterator]
 SIDE = 120  # [px] of a picture of the sheet
 CSS = """
+h1,p,li{overflow-wrap:anywhere}
 .sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:14px}
 .card{border:1px solid #dde4e8;border-radius:8px;overflow:hidden;background:#fff}
 .card img{display:block;width:100%;height:auto}

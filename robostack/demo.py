@@ -207,7 +207,7 @@ def pooled(results: list[dict]) -> dict:
     }
 
 
-def run(config: DemoConfig, out: Path, workers: int = 0) -> dict:
+def run(config: DemoConfig, out: Path, workers: int | str = 0) -> dict:
     """The whole demo; returns what it writes to `out/summary.json`."""
     if config.seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {config.seeds}")

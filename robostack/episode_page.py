@@ -16,6 +16,7 @@ from robostack.data.store import Store
 
 WIDE, HIGH = 300, 56  # of a curve, in its own units
 CSS = """
+h1,p,li{overflow-wrap:anywhere}
 .films{display:flex;flex-wrap:wrap;gap:10px} .films figure{margin:0}
 .films video{border-radius:6px;display:block} figcaption{font-size:13px;color:#64788a}
 .curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:8px 16px}

@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import multiprocessing
 import signal
+import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,7 @@ from multiprocessing import connection
 from typing import Any
 
 DIED = "died"  # kind of the outcome of a job that its worker did not survive
+PATIENCE = 1800.0  # [s] that a job may take; whatever takes longer hangs, and its worker is killed
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the parent
 WINDOW = 4  # results a worker may be ahead of the one that is waited for: images are large
 
@@ -33,7 +36,7 @@ class Outcome:
     attempts: int = 1
 
 
-def _attempt(context: list, setup: Callable, function: Callable, job: tuple) -> tuple:
+def attempt(context: list, setup: Callable, function: Callable, job: tuple) -> tuple:
     """(value, error, kind). A context that a job failed in is closed and made anew for the next:
     nobody knows what state it is in."""
     try:
@@ -53,7 +56,7 @@ def _work(setup: Callable[[], Any], pipe: connection.Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:
             index, function, job = pipe.recv()
-            pipe.send((index, *_attempt(context, setup, function, job)))
+            pipe.send((index, *attempt(context, setup, function, job)))
 
 
 @contextlib.contextmanager
@@ -80,13 +83,19 @@ class _Worker:
             self.process.start()
         theirs.close()  # only then does a dead worker's pipe end
         self.sent: deque[int] = deque()
+        self.since = time.monotonic()  # it is at the first of these
+
+    def overdue(self, patience: float) -> bool:
+        return bool(self.sent) and time.monotonic() - self.since > patience
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.join(timeout=5)
         self.pipe.close()
 
-    def epitaph(self) -> str:
+    def epitaph(self, patience: float) -> str:
+        if self.overdue(patience):
+            return f"a worker hung: its job was not done after {patience:g} s, and it was killed"
         self.process.join(timeout=5)
         code = self.process.exitcode
         if code == -signal.SIGKILL:
@@ -99,7 +108,7 @@ class _Worker:
 
 
 @dataclass
-class _Queue:
+class JobQueue:
     """Jobs of one run: what is waiting, what was tried how often, what is done."""
 
     jobs: Iterator[tuple]
@@ -126,6 +135,18 @@ class _Queue:
         del self.taken[index]
         self.done[index] = Outcome(value, error, kind, self.tries[index])
 
+    def bereave(self, sent: list[int], retries: int, epitaph: str) -> None:
+        """A worker is gone with the jobs that it was sent, the first of which it died of: that one
+        is tried `retries` more times, the rest as if they had not been sent."""
+        killer, *rest = sent
+        for index in rest:
+            self.tries[index] -= 1
+        self.again.extendleft(reversed(rest))
+        if self.tries[killer] <= retries:
+            self.again.appendleft(killer)
+        else:
+            self.settle(killer, None, epitaph, DIED)
+
 
 class Pool:
     """Worker processes, each holding what `setup()` returns: anything with a close().
@@ -133,24 +154,37 @@ class Pool:
     Results come in the order of the jobs, whatever the order they finish in, so they never depend
     on the number of workers. `setup` and the functions must be importable by name. With one worker
     everything runs in this process, unless `isolate` asks for a process that may die.
+
+    A worker that dies, or that has been at one job for `patience` seconds, is replaced; `lost`
+    counts them.
     """
 
-    def __init__(self, setup: Callable[[], Any], workers: int, isolate: bool = False):
-        if workers < 1:
-            raise ValueError(f"workers: expected 1 or more, got {workers}")
+    def __init__(
+        self,
+        setup: Callable[[], Any],
+        workers: int,
+        isolate: bool = False,
+        patience: float = PATIENCE,
+    ):
+        if workers < 1 or not patience > 0:
+            raise ValueError(
+                f"workers={workers}, patience={patience}: expected 1 or more, and above 0"
+            )
+        self.patience, self.lost = patience, 0
         self._setup, self.workers, self._here = setup, workers, workers == 1 and not isolate
         self._workers: list[_Worker] = []
         self._context: list = []
 
     def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
-        """function(context, *job) of every job. Raises WorkerError at the first that fails."""
+        """function(context, *job) of every job. Raises WorkerError at the first that fails; one
+        whose worker was lost is done once more."""
         if self._here:
             if not self._context:
                 self._context.append(self._setup())
             for job in jobs:
                 yield function(self._context[0], *job)
             return
-        with contextlib.closing(self.outcomes(function, jobs, retries=0)) as outcomes:
+        with contextlib.closing(self.outcomes(function, jobs)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
                     raise WorkerError(f"a rollout worker failed: {outcome.error}")
@@ -163,13 +197,13 @@ class Pool:
         replaced, and the job that it died of is tried `retries` more times."""
         if self._here:
             for job in jobs:
-                yield Outcome(*_attempt(self._context, self._setup, function, job))
+                yield Outcome(*attempt(self._context, self._setup, function, job))
             return
         jobs = iter(jobs)
         first = list(itertools.islice(jobs, 1))
         if not first:  # no process need be started
             return
-        queue, complete = _Queue(itertools.chain(first, jobs)), False
+        queue, complete = JobQueue(itertools.chain(first, jobs)), False
         try:
             while len(self._workers) < self.workers:
                 self._workers.append(_Worker(self._setup))
@@ -183,7 +217,7 @@ class Pool:
             if not complete:  # abandoned or failed: unread results must not reach the next run
                 self.close()
 
-    def _feed(self, queue: _Queue, function: Callable) -> bool:
+    def _feed(self, queue: JobQueue, function: Callable) -> bool:
         """Give every worker something to do; False once nothing is left to wait for."""
         for rank, worker in itertools.product(range(AHEAD), self._workers):
             if len(worker.sent) > rank:
@@ -193,14 +227,21 @@ class Pool:
                 break
             worker.sent.append(index)
             queue.tries[index] += 1
+            if len(worker.sent) == 1:
+                worker.since = time.monotonic()
             with contextlib.suppress(OSError):  # it has just died: _collect will find out
                 worker.pipe.send((index, function, queue.taken[index]))
         return bool(queue.taken)
 
-    def _collect(self, queue: _Queue, retries: int) -> None:
-        """Wait for one message, or for a death."""
+    def _collect(self, queue: JobQueue, retries: int) -> None:
+        """Wait for one message, a death, or the end of patience."""
         pipes = {worker.pipe: worker for worker in self._workers if worker.sent}
-        for pipe in connection.wait(list(pipes)):
+        oldest = min(worker.since for worker in pipes.values())
+        wait = max(0.0, oldest + self.patience - time.monotonic())
+        ready = connection.wait(list(pipes), wait + 0.01)
+        for worker in [] if ready else [w for w in pipes.values() if w.overdue(self.patience)]:
+            self._bury(worker, queue, retries)
+        for pipe in ready:
             worker = pipes[pipe]
             try:
                 index, value, error, kind = pipe.recv()
@@ -208,18 +249,14 @@ class Pool:
                 self._bury(worker, queue, retries)
                 continue
             worker.sent.remove(index)
+            worker.since = time.monotonic()
             queue.settle(index, value, error, kind)
 
-    def _bury(self, worker: _Worker, queue: _Queue, retries: int) -> None:
-        """Replace a dead worker. The first of its jobs is the one that it died of."""
-        killer, *rest = worker.sent
-        for index in rest:
-            queue.tries[index] -= 1
-        queue.again.extendleft(reversed(rest))
-        if queue.tries[killer] <= retries:
-            queue.again.appendleft(killer)
-        else:
-            queue.settle(killer, None, worker.epitaph(), DIED)
+    def _bury(self, worker: _Worker, queue: JobQueue, retries: int) -> None:
+        """Replace a dead worker, or one that hangs."""
+        epitaph, self.lost = worker.epitaph(self.patience), self.lost + 1
+        queue.bereave(list(worker.sent), retries, epitaph)
+        print(f"warning: {epitaph}; another takes its place", file=sys.stderr, flush=True)
         worker.stop()
         self._workers[self._workers.index(worker)] = _Worker(self._setup)
 

@@ -14,6 +14,7 @@ import numpy as np
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
 from robostack.pool import Pool
+from robostack.ray_pool import RayPool
 from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
@@ -153,8 +154,28 @@ def _calibrate(worker: Worker, env: EnvConfig) -> dict[str, Camera]:
     return {n: renderer.calibration(n) for n in renderer.cameras if renderer.is_fixed(n)}
 
 
+RAY = "ray"  # workers that are actors: of a cluster at hand, or with ray:ADDRESS of that one
+
+
+def open_pool(
+    make: Callable[[], Worker],
+    env: EnvConfig,
+    workers: int | str,
+    most: int = sys.maxsize,
+    isolate: bool = False,
+) -> Pool | RayPool:
+    """`workers` processes, at most `most`, or Ray's actors where it is "ray" or "ray:ADDRESS"."""
+    if not isinstance(workers, str):
+        return Pool(make, max(1, min(worker_count(env, workers), most)), isolate)
+    if env.real:
+        raise ValueError(f"--workers {workers}: {env.real} is one robot; leave --workers out")
+    return RayPool(make, address=workers.removeprefix(RAY).removeprefix(":"))
+
+
 def worker_count(env: EnvConfig, workers: int) -> int:
     """How many processes act: `workers`, or of 0 one a core; a robot is there once."""
+    if workers < 0:
+        raise ValueError(f"workers: expected 1 or more, or 0 for all cores, got {workers}")
     if env.real and workers > 1:
         raise ValueError(f"--workers {workers}: {env.real} is one robot, so there is one worker")
     return 1 if env.real else workers or os.cpu_count() or 1
@@ -164,10 +185,20 @@ class Arena:
     """Rollouts of one environment over worker processes. Results come in the order of the seeds
     and do not depend on the number of workers, which of a real robot is 1."""
 
-    def __init__(self, env: EnvConfig, workers: int = 0, make: Callable[[], Worker] = make_worker):
+    def __init__(
+        self,
+        env: EnvConfig,
+        workers: int | str = 0,
+        make: Callable[[], Worker] = make_worker,
+    ):
         self.config = env
         self._warned: set[str] = set()
-        self._pool = Pool(make, worker_count(env, workers))
+        self._pool = open_pool(make, env, workers)
+
+    @property
+    def lost(self) -> int:
+        """Workers that died or hung so far; their episodes were played again."""
+        return self._pool.lost
 
     def _folder(self, policy: str | Path) -> str:
         """Of a saved policy; warns once if it will see pictures of another kind than it knows."""

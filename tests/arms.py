@@ -1,8 +1,11 @@
 """Robots for the tests of the robot side, and what their limits mean for recorded commands."""
 
+import dataclasses
+
 import numpy as np
 
-from robostack.real.robot import Action, Arm, Gripper, RobotConfig, Timeouts
+from robostack.real.robot import Action, Arm, Camera, Gripper, RobotConfig
+from robostack.types import Observation, Step
 
 LIMITS = dict(velocity=1.0, acceleration=20.0, jerk=2000.0)
 
@@ -80,9 +83,18 @@ def wide(kind, backend, axes, rng, control_hz=20.0, command_hz=100.0):
     )
 
 
-def patient(robot):
-    """Time-outs that a loaded machine does not reach by itself."""
-    return {**vars(robot), "timeouts": Timeouts(state=5.0, alive=5.0, deadman=5.0, chunk=5.0)}
+def served(hz=100.0, **changes):
+    """`jointed`, at one rate and with a camera, as a simulated robot serves it."""
+    names = ("a", "b", "gripper")
+    changed = dict(
+        arms={"arm": Arm("action", names)},
+        grippers={},
+        command_hz=0.0,
+        control_hz=hz,
+        cameras={"front": Camera("front/image_raw", (12, 16))},
+        **changes,
+    )
+    return dataclasses.replace(jointed(), **changed)
 
 
 def excess(robot, commands):
@@ -107,3 +119,43 @@ def excess(robot, commands):
         for limit, values in (("velocity", speed), ("acceleration", force), ("jerk", jerk)):
             found[f"{name} {limit}"] = np.abs(values).max() / getattr(action, limit) - 1
     return found
+
+
+class Sliding:
+    """An environment without physics: targets are followed with a lag, displacements at once.
+
+    `pushed` is added to the state in the next step; `stuck` axes do not move.
+    """
+
+    def __init__(self, robot):
+        self.robot, self.spec = robot, robot.spec
+        self.moving = np.array([a.kind != "absolute" for a in robot.actions.values()])
+        self.columns = [i for i, a in enumerate(robot.actions.values()) if a.state]
+        self.scale = np.array([a.scale for a in robot.actions.values()])
+        self.actions = []  # every one that was executed
+        self.stuck, self.success = False, False
+
+    def reset(self, seed):
+        self.at, self.steps = np.full(self.spec.state_dim, 0.01 * seed), 0
+        return self._look()
+
+    def step(self, action):
+        if action.shape != (self.spec.action_dim,) or not np.isfinite(action).all():
+            raise ValueError(f"action: expected {self.spec.action_dim} finite numbers")
+        self.actions.append(action.astype(np.float64))
+        self.steps += 1
+        if not self.stuck:
+            target = np.where(self.moving, self.scale * action, action)[self.columns]
+            lag = np.where(self.moving[self.columns], target, 0.6 * (target - self.at))
+            self.at = self.at + lag
+        return self._look()
+
+    def _look(self):
+        height_width = self.spec.cameras
+        images = {n: np.full((*s, 3), self.steps % 256, np.uint8) for n, s in height_width.items()}
+        stamp = self.steps / self.spec.control_hz
+        seen = Observation(images, self.at.astype(np.float32), "slide", stamp)
+        return Step(seen, False, False, self.success)
+
+    def close(self):
+        self.closed = True

@@ -3,6 +3,7 @@
 Numpy only at import, because worker processes import this file.
 """
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,18 @@ def make_episode(seed: int, steps: int = 5, **changes) -> Episode:
         group=f"seed {seed // 2} step 0",
     )
     return Episode(**(fields | changes))
+
+
+def require_equal(a, b):
+    """Every field of two episodes, arrays bit by bit."""
+    for f in dataclasses.fields(a):
+        one, two = getattr(a, f.name), getattr(b, f.name)
+        if not isinstance(one, dict):
+            one, two = {"": one}, {"": two}
+        assert one.keys() == two.keys(), f.name
+        for key in one:
+            assert type(one[key]) is type(two[key]), f.name
+            assert np.array_equal(one[key], two[key]), f.name
 
 
 class LineEnv:
@@ -239,6 +252,17 @@ def die_once(env: LineEnv, number: int, victim: int, marker: str) -> int:
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return times_ten(env, number)
+
+
+def sleep_once(env: LineEnv, number: int, victim: int, marker: str) -> int:
+    """Ten times the number; the first time that it is the victim's turn, it hangs."""
+    import time
+    from pathlib import Path
+
+    if number == victim and not Path(marker).exists():
+        Path(marker).touch()
+        time.sleep(3600)
+    return 10 * number
 
 
 def stumble(env: LineEnv, number: int) -> int:

@@ -12,6 +12,7 @@ from robostack.policy.serve import ServeConfig
 from robostack.policy.server import PolicyServer
 
 H, SCALE = 8, 0.05  # rows of a chunk, metres of an action of 1
+FOLLOWS = 0.3  # share of it that the arm goes within a control period
 OPEN, CLOSE = -1.0, 1.0
 
 
@@ -32,9 +33,9 @@ class Hands:
         rows = np.zeros((H, self.spec.action_dim), np.float32)
         for row in rows:
             goal, finger = self._goal(at, opening)
-            move = np.clip(0.5 * (goal - at) / SCALE, -0.6, 0.6)
+            move = np.clip((goal - at) / SCALE, -1, 1)
             row[:3], row[-1] = move, finger
-            at = at + SCALE * move
+            at = at + FOLLOWS * SCALE * move
         return rows
 
     act = plan
@@ -42,7 +43,7 @@ class Hands:
     def _goal(self, at, opening):
         beside = np.abs(at[:2] - self.cube[:2]).max()
         near = beside < 0.02 and at[2] < self.cube[2] + 0.15
-        if near and opening < 0.046:  # the fingers are at the cube's sides
+        if near and opening < 0.053:  # the fingers are at the cube's sides
             return self.cube + [0, 0, 0.12], CLOSE
         if at[2] < self.cube[2] + 0.012 and beside < 0.015:
             return self.cube, CLOSE

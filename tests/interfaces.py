@@ -70,7 +70,8 @@ def arguments(folder: Path) -> dict[str, dict[str, str]]:
         "policy": given | {"policy": str(folder)},
         "reward": given | {"reward": f"{folder / 'still.py'}:Still"},
         "recorder": given | {"folder": str(folder / "bags")},
-        **dict.fromkeys(("arm", "sim_robot", "monitor", "teleop"), given),
+        "teleop": given | {"device": "vr"},  # of those that topics bring
+        **dict.fromkeys(("arm", "sim_robot", "monitor"), given),
     }
 
 

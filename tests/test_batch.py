@@ -21,6 +21,7 @@ from robostack.policy.checkpoint import fingerprint
 from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.sim import arena, worker
+from robostack.sim import env as sim_env
 from robostack.sim.env import EnvConfig, make_env
 
 BLIND = EnvConfig(task="Lift", render="none", horizon=5)
@@ -32,7 +33,7 @@ TIMING = ("seconds", "act_seconds", "act_ms")
 def in_this_process(request, monkeypatch):
     """One worker, here, unless a test is about processes: starting one takes seconds."""
     if "real_processes" not in request.fixturenames:
-        monkeypatch.setattr(batch, "Pool", lambda setup, workers, isolate: Pool(setup, 1))
+        monkeypatch.setattr(batch, "open_pool", lambda make, *_, **__: Pool(make, 1))
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_an_episode_that_breaks_is_told_kept_apart_and_played_again(tmp_path, mo
 
 
 def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, monkeypatch):
-    opened, times = worker.make_env, []
+    opened, times = sim_env.make_env, []
 
     def greedy(config):
         times.append(config)
@@ -305,7 +306,7 @@ def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, monkeypatc
             raise MemoryError("cannot allocate")
         return opened(config)
 
-    monkeypatch.setattr(worker, "make_env", greedy)
+    monkeypatch.setattr(sim_env, "make_env", greedy)
     found = evaluate(tmp_path / "e")
     assert found["problems"] == [] and found["cells"][0]["episodes"] == 2
     assert found["failures"][0]["what"] == "MemoryError: cannot allocate"
@@ -323,7 +324,7 @@ class Doomed(Pool):
 
 
 def test_a_cell_that_only_kills_workers_is_given_up_after_a_while(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(batch, "Pool", lambda setup, workers, isolate: Doomed(setup, 1))
+    monkeypatch.setattr(batch, "open_pool", lambda make, *_, **__: Doomed(make, 1))
     found = evaluate(tmp_path / "e", ("expert", "random"), config={"episodes": 8})
     assert [p["cells"] for p in found["problems"]] == [["expert on Lift"]]
     assert [cell["errors"] for cell in found["cells"]] == [batch.HOPELESS, 0]
@@ -478,7 +479,11 @@ class Murderous(Pool):
 def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch, real_processes):
     few = {"config": {"episodes": 12}, "env": replace(BLIND, horizon=40)}
     evaluate(tmp_path / "calm", workers=2, **few)
-    monkeypatch.setattr(batch, "Pool", Murderous)
+    monkeypatch.setattr(
+        batch,
+        "open_pool",
+        lambda make, env, workers, *_, **__: Murderous(make, workers, isolate=True),
+    )
     found = evaluate(tmp_path / "e", workers=2, **few)
     assert found["failures"] == [] and found["cells"][0]["errors"] == 0
     assert found["cells"][0]["rerun"] == sum(row["attempts"] > 1 for row in rows(tmp_path / "e"))

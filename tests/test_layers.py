@@ -19,6 +19,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
         "augment",
         "rollout",
         "pool",
+        "ray_pool",
         "evaluate",
         "alarms",
         "testing",

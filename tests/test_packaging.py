@@ -1,33 +1,95 @@
 """What a user installs is whole, and what a user opens is readable."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+
+import robostack
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_every_module(tmp_path):
-    tree = tmp_path / "tree"
+TREES = ("robostack", "sim", "real", "launch", "configs", "resource")
+FILES = ("setup.py", "setup.cfg", "pyproject.toml", "package.xml", "README.md", "LICENSE")
+SHARE = "share/robostack"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of the checkout, and the names of the files in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    tree = folder / "tree"
     tree.mkdir()
-    for name in ("robostack", "sim"):
+    for name in TREES:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(ROOT / name, tree)
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(tree)]
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
+    (found,) = folder.glob("*.whl")
+    return zipfile.ZipFile(found)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_module(wheel):
+    inside = set(wheel.namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "robostack").rglob("*.py")}
-    modules |= {f"robostack/{p.relative_to(ROOT)}" for p in (ROOT / "sim").rglob("*.py")}
-    assert modules <= inside and not any(name.startswith("sim/") for name in inside)
+    for part in ("sim", "real"):
+        modules |= {f"robostack/{p.relative_to(ROOT)}" for p in (ROOT / part).rglob("*.py")}
+        assert not any(name.startswith(f"{part}/") for name in inside), "a package of that name"
+    assert modules <= inside
+    assert not [name for name in inside if name.startswith("launch/")], "it would shadow ROS 2's"
+
+
+@pytest.mark.slow
+def test_the_wheel_is_a_package_of_ros_2(wheel):
+    data = {name.partition(".data/data/")[2] for name in wheel.namelist() if ".data/" in name}
+    assert "share/ament_index/resource_index/packages/robostack" in data
+    shared = [*ROOT.glob("launch/*.launch.py"), *ROOT.glob("configs/**/*.*"), ROOT / "package.xml"]
+    assert {f"{SHARE}/{path.relative_to(ROOT)}" for path in shared} <= data
+    (entries,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    scripts = dict(re.findall(r"^(\w+) = (\S+)$", wheel.read(entries).decode(), re.MULTILINE))
+    assert scripts.pop("robostack") == "robostack.cli:main"
+    nodes = {path.stem for path in (ROOT / "real" / "nodes").glob("*_node.py")}
+    assert set(scripts) == nodes, "`ros2 run robostack` starts every node"
+    for name, where in scripts.items():
+        module, _, function = where.partition(":")
+        source = ast.parse((find_spec(module)).loader.get_source(module))
+        assert function in {n.name for n in source.body if isinstance(n, ast.FunctionDef)}, name
+
+
+def test_both_descriptions_of_the_package_say_the_same():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    said = {child.tag: (child.text or "").strip() for child in package}
+    assert package.get("format") == "3" and said["name"] == "robostack"
+    assert said["version"] == robostack.__version__ and said["license"] == "Apache-2.0"
+    assert package.find("export/build_type").text == "ament_python"
+    text = (ROOT / "setup.py").read_text()
+    assert f'description="{said["description"]}"' in text
+    # what the nodes import of ROS 2 is what rosdep installs
+    needed = {child.text for child in package.findall("exec_depend")}
+    used = set()
+    for path in [*(ROOT / "real").rglob("*.py"), ROOT / "robostack" / "simulated_robot.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                used.add(node.module.split(".")[0])
+    ros = {name for name in used if name.endswith("_msgs") or name in ("rclpy", "std_srvs")}
+    assert ros - {"control_msgs"} <= needed, "control_msgs may be absent"
+
+
+def test_pip_finds_its_build_system_and_colcon_its_script_folder():
+    # without the former `pip install -e` would put the commands where the latter says
+    assert "[build-system]" in (ROOT / "pyproject.toml").read_text()
+    assert "$base/lib/robostack" in (ROOT / "setup.cfg").read_text()
 
 
 def test_the_readme_names_files_and_verbs_that_exist():

@@ -7,7 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import LineEnv, broken_setup, die, die_once, line_env, roll_line, stumble, times_ten
+from fakes import (
+    LineEnv,
+    broken_setup,
+    die,
+    die_once,
+    line_env,
+    roll_line,
+    sleep_once,
+    stumble,
+    times_ten,
+)
 
 from robostack.pool import Pool, WorkerError
 
@@ -171,3 +181,17 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_jobs_are_done_again(tmp_path, capfd):
+    with Pool(line_env, 2, patience=10) as pool:
+        jobs = [(n, 2, str(tmp_path / "slept")) for n in range(6)]
+        assert list(pool.run(sleep_once, jobs)) == list(range(0, 60, 10))
+        assert pool.lost == 1 and "a worker hung" in capfd.readouterr().err
+
+
+def test_a_killed_worker_s_job_is_done_again_without_being_asked(tmp_path, capfd):
+    with Pool(line_env, 2) as pool:
+        jobs = [(n, 3, str(tmp_path / "died")) for n in range(8)]
+        assert list(pool.run(die_once, jobs)) == list(range(0, 80, 10))
+        assert pool.lost == 1 and "was killed (signal 9)" in capfd.readouterr().err

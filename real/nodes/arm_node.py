@@ -29,17 +29,17 @@ from robostack.real.nodes.backends import BACKENDS
 from robostack.real.nodes.grippers import GRIPPERS
 from robostack.real.nodes.node import (
     LATCHED,
-    PUBLISH,
+    RECORD,
     SENSOR,
     Diagnostics,
     Spin,
-    Ticking,
     answering,
     beside,
     now,
     parameter,
     run,
 )
+from robostack.real.nodes.ticking import Ticking
 from robostack.real.paths import find
 from robostack.real.robot import RobotConfig, Source
 
@@ -59,12 +59,13 @@ class ArmNode:
         if robot is None:
             file = parameter(self.node, "robot", "", "the robot's YAML file", needed=True)
             robot = RobotConfig.load(find(file))
+        self.node.get_logger().info("preparing (the first time on a machine it compiles)")
         self.robot, self.arm = robot, ArmController(robot)
         self.arms = [BACKENDS[a.backend](self.node, robot, n) for n, a in robot.arms.items()]
         self.grippers = [
             GRIPPERS[g.backend](self.node, robot, n) for n, g in robot.grippers.items()
         ]
-        self._executed = self.node.create_publisher(JointState, "executed", PUBLISH)
+        self._executed = self.node.create_publisher(JointState, "executed", RECORD)
         self._estop = self.node.create_publisher(Bool, "estop_state", LATCHED)
         self._told: bool | None = None  # the last estop_state
         self._reason = ""
@@ -134,10 +135,7 @@ class ArmNode:
         except MessageError as error:
             self.arm.refuse(str(error), operator)
             raise
-        if not self.arm.offer(chunk, now(self.node), operator) and self.arm.refused:
-            self.node.get_logger().warning(
-                f"a chunk was refused: {self.arm.refused}", throttle_duration_sec=2.0
-            )
+        self.arm.offer(chunk, now(self.node), operator)
 
     # services -----------------------------------------------------------------------------
     def _enable(self, on: bool) -> str:
@@ -200,6 +198,9 @@ class ArmNode:
             level = Diagnostics.WARN
         limited = {f"limited {n}": k for n, k in self.arm.safety.limited.items() if k}
         bad = {f"wrong on {topic}": text for topic, text in self._bad.items()}
+        for topic, voice in (("chunk", self.arm.policy), ("operator/chunk", self.arm.operator)):
+            if voice.refused:
+                bad[f"wrong on {topic}"] = voice.refused
         values = {
             **dict(sorted(self.arm.counts.items())),
             **limited,

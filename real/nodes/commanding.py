@@ -8,7 +8,8 @@ from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from robostack.real.messages import write_chunk
-from robostack.real.nodes.node import COMMAND, Ticking
+from robostack.real.nodes.node import COMMAND
+from robostack.real.nodes.ticking import Ticking
 from robostack.types import RobotSpec
 
 BEAT_HZ = 30.0  # the arm lets go of a policy that it has not heard of for `timeouts.alive`

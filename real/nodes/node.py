@@ -30,6 +30,7 @@ QUIET = 1.0  # [s] between two reports of a callback that keeps failing
 PUBLISH = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+RECORD = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)  # nothing may be missing
 COMMAND = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 # Late joiners get the last one. Ask for it only of our own topics: an ordinary publisher does not
 # offer it, and a subscriber that asks gets nothing at all then.
@@ -72,8 +73,21 @@ def run(
     )
     parser.parse_args(args[: args.index("--ros-args")] if "--ros-args" in args else args)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return _live(make, args, stop, closing)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _live(
+    make: Callable[[Context], Any], args: list[str], stop: threading.Event, closing: float
+) -> int:
+    """The exit status of a node's life."""
     context = None
     try:
         context = connect(args)
@@ -149,6 +163,7 @@ class Spin:
                 if self._closed.is_set() or not self.context.ok():
                     return
                 self._report(error)
+                self._closed.wait(0.01)  # what fails before it waits must not take all of a core
 
     def _report(self, error: Exception) -> None:
         self.failures += 1
@@ -207,64 +222,6 @@ class Lifecycle(LifecycleNode):
         """Its state machine, too, which rclpy forgets and which keeps the node on the graph."""
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
-
-
-# rates ----------------------------------------------------------------------------------
-class Pace:
-    """Waits for the next multiple of a period; what was missed is skipped and never caught up."""
-
-    def __init__(self, hz: float, clock: Callable[[], float] = time.monotonic):
-        self.period, self.clock = 1 / hz, clock
-        self.missed = 0  # periods
-        self._next = clock()
-
-    def wait(self, stop: threading.Event) -> bool:
-        """False where `stop` was set."""
-        self._next += self.period
-        late = self.clock() - self._next
-        if late > 0:
-            skipped = int(late / self.period)
-            self.missed += skipped
-            self._next += skipped * self.period
-            return not stop.is_set()
-        return not stop.wait(-late)
-
-
-class Ticking:
-    """A thread that calls `tick()` at a rate until it is closed.
-
-    What `tick` raises is reported as `Spin` does, and given to `failed`.
-    """
-
-    def __init__(
-        self,
-        node: Node,
-        hz: float,
-        tick: Callable[[], None],
-        failed: Callable[[Exception], None] | None = None,
-    ):
-        self.pace, self.failures = Pace(hz), 0
-        self._log, self._tick, self._failed = node.get_logger(), tick, failed
-        self._stop, self._reported = threading.Event(), -QUIET
-        self._thread = threading.Thread(target=self._work, name="ticks", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while self.pace.wait(self._stop):
-            try:
-                self._tick()
-            except Exception as error:
-                self.failures += 1
-                if time.monotonic() - self._reported >= QUIET:
-                    self._reported = time.monotonic()
-                    self._log.error(f"a tick failed: {type(error).__name__}: {error}")
-                if self._failed is not None:
-                    self._failed(error)
-
-    def close(self) -> None:
-        self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(2.0)
 
 
 # parameters and diagnostics -------------------------------------------------------------

@@ -36,12 +36,12 @@ from robostack.real.nodes.node import (
     Diagnostics,
     Lifecycle,
     Spin,
-    Ticking,
     answering,
     now,
     parameter,
     run,
 )
+from robostack.real.nodes.ticking import Ticking
 from robostack.real.paths import find
 from robostack.real.policies import Loaded, PolicyConfig, load
 from robostack.real.robot import RobotConfig

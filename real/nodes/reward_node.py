@@ -36,11 +36,11 @@ from robostack.real.nodes.node import (
     SENSOR,
     Diagnostics,
     Spin,
-    Ticking,
     answering,
     parameter,
     run,
 )
+from robostack.real.nodes.ticking import Ticking
 from robostack.real.paths import find
 from robostack.real.robot import RobotConfig
 from robostack.real.scoring import Growing

@@ -22,6 +22,7 @@ from robostack.config import read, to_dict
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
+from robostack.real.teleop.calibrate import MOTIONS
 from robostack.real.teleop.device import SCRIPTED, Poll, TeleopDevice, open_device
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import Mapping, of_actions, read_mapping
@@ -60,7 +61,7 @@ def settings(out: Path, file: Path | None, overrides: list[str]) -> TeleopConfig
 def collect(config: TeleopConfig, out: Path) -> dict:
     """One session into the folder `out`; returns what there is then."""
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(Stop())
         print("opening the robot", file=sys.stderr, flush=True)
         horizon = config.env.horizon or ENDLESS
         env = make_env(replace(config.env, horizon=horizon))
@@ -80,6 +81,7 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         write_json(out / "session.json", to_dict(config))
         _calibrate(env, config, out / "store" / CALIBRATION)
         collector = Collector(env, driver, device, session, config, stop=stop)
+        stop.at_once = lambda: collector.waits
         _watch(collector, mapping, page, out, stack)
         return summary(shelves, out)
 
@@ -183,11 +185,16 @@ def about(mapping: Mapping, env: Env) -> dict:
 
 def legend(mapping: Mapping) -> str:
     """What the hands' keys do, in a line."""
-    motions = [f"{name} {m.axis or f'{m.plus}/{m.minus}'}" for name, m in mapping.motions.items()]
-    gripper = mapping.gripper
-    fingers = f"fingers {gripper.toggle or gripper.close or gripper.axis}" if gripper else ""
-    deadman = f"hold {mapping.deadman} to drive" if mapping.deadman else ""
-    return "  ".join(part for part in (deadman, *motions, fingers) if part)
+    if mapping.device == "browser":
+        return "drive on the page"
+    parts = [f"hold {mapping.deadman} to drive"] if mapping.deadman else []
+    for name, motion in mapping.motions.items():
+        ways = "/".join(MOTIONS.get(name, (f"{name} +", "-")))
+        parts.append(f"{ways} {motion.axis or f'{motion.plus}/{motion.minus}'}")
+    if gripper := mapping.gripper:
+        parts.append(f"fingers {gripper.toggle or gripper.close or gripper.axis}")
+    parts += [f"slower/faster {mapping.slower}/{mapping.faster}"] if mapping.slower else []
+    return "  ".join(parts)
 
 
 def _calibrate(env: Env, config: TeleopConfig, path: Path) -> None:
@@ -201,21 +208,29 @@ def _calibrate(env: Env, config: TeleopConfig, path: Path) -> None:
         write_cameras(path, {name: renderer.calibration(name) for name in fixed})
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
+class Stop:
     """Whether somebody asked the process to stop: Ctrl-C, a closed terminal, `kill`. What is being
-    written is finished first; a second Ctrl-C does not wait."""
-    asked: list[int] = []
-
-    def hear(number, frame) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
+    written is finished first; where nothing is (`at_once`), and a second time, nothing is waited
+    for: KeyboardInterrupt."""
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, hear) for number in numbers}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
+
+    def __init__(self):
+        self.asked = False
+        self.at_once: Callable[[], bool] = lambda: True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._hear) for number in self.numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _hear(self, number, frame) -> None:
+        if self.asked or self.at_once():
+            raise KeyboardInterrupt
+        self.asked = True

@@ -64,6 +64,8 @@ class Collector:
     stop: Callable[[], bool] = lambda: False  # whether to end at the next period
     record: Recorder | None = None
     late: int = 0  # periods that took too long
+    waits: bool = False  # for the scene to be put back, which may take as long as it takes
+    blind: str = ""  # why the robot cannot be seen, between recordings
     _words: deque = field(default_factory=deque)  # said and not yet heard
     _ticks: deque = field(default_factory=lambda: deque(maxlen=40))
 
@@ -98,6 +100,8 @@ class Collector:
         self._heard_device = now if self.poll.alive else self._heard_device
         order = self._hear(now) or self.session.tick(now)
         if order == "begin":
+            if isinstance(self.env, Looks):  # a robot takes a while to begin to obey
+                self.step = self.env.step(self.driver.hold)
             self.record = Recorder(self.env, "demo", self.session.seed, steps=[self.step])
             self._heard_device = now
         elif order == "end":
@@ -122,7 +126,14 @@ class Collector:
         if self.config.drive_always:
             self.step = self.env.step(self.drive.action)
         elif isinstance(self.env, Looks):
-            self.step = self.env.look()
+            self._look(self.env)
+
+    def _look(self, env: Looks) -> None:
+        """What cannot be seen is told; the last picture stays."""
+        try:
+            self.step, self.blind = env.look(), ""
+        except StreamError as error:
+            self.blind = str(error)
 
     def _advance(self, now: float) -> str:
         """One action of the recording; what the session orders after it."""
@@ -152,8 +163,9 @@ class Collector:
 
     def _back(self) -> None:
         """To the start of the present seed, with a hand that holds nothing."""
-        self.record = None
+        self.record, self.waits = None, True
         self.step: Step = self.env.reset(self.session.seed)
+        self.waits = False
         self.driver.reset()
         self.poll = Poll({}, frozenset(), False)
         self.drive = Drive(self.driver.hold, False, (), "")
@@ -196,7 +208,7 @@ class Collector:
             "unsaved": session.unsaved,
             "findings": [str(f) for f in session.findings[:SHOWN]],
             "found": counts(session.findings),
-            "message": session.message,
+            "message": session.message or self.blind,
             "alive": self.poll.alive,
             "engaged": self.drive.engaged,
             "note": self.drive.note,

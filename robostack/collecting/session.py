@@ -201,13 +201,14 @@ class Session:
         return "begin"
 
     def _decide(self, word: str, now: float) -> Order:
-        seed = self.seed
-        if word in ("discard", "redo"):
-            self._decided.append(("trash", self.shelves.discard(self._saved), seed))
-        else:
-            success = {"success": True, "failure": False}.get(word, self.success)
-            self._decided.append(("store", self.shelves.keep(self._saved, success), seed))
-        shelf, number, _ = self._decided[-1]
+        try:
+            shelf, number = self._shelve(word)
+        except OSError as error:
+            if self.config.review == "alone":
+                raise
+            self.message = f"NOT DECIDED: {error}; the recording is safe, say it again later"
+            return ""
+        self._decided.append((shelf, number, self.seed))
         if word != "redo":
             self.seed = self.shelves.next_seed(self.config.first_seed)
         if waiting := self.shelves.pending.ids():
@@ -217,6 +218,13 @@ class Session:
         self._turn("over" if self.full else "ready", now)
         self.message = f"{'kept as' if shelf == 'store' else 'in the trash as'} {number}"
         return "reset"
+
+    def _shelve(self, word: str) -> tuple[Literal["store", "trash"], str]:
+        """Move what is reviewed to where it belongs: shelf, id."""
+        if word in ("discard", "redo"):
+            return "trash", self.shelves.discard(self._saved)
+        success = {"success": True, "failure": False}.get(word, self.success)
+        return "store", self.shelves.keep(self._saved, success)
 
     def _undo(self, now: float) -> Order:
         shelf, number, seed = self._decided.pop()

@@ -78,7 +78,8 @@ def cameras(stop, begin: float) -> dict:
     from sensor_msgs.msg import Image
 
     from robostack.real.messages import write_image
-    from robostack.real.nodes.node import PUBLISH, Pace, connect
+    from robostack.real.nodes.node import PUBLISH, connect
+    from robostack.real.nodes.ticking import Pace
 
     context = connect()
     node = Node("cameras", context=context)
@@ -111,7 +112,8 @@ def policy(stop, begin: float) -> dict:
     from robostack.policy.realtime import AsyncRunner
     from robostack.real.nodes.commanding import Commander
     from robostack.real.nodes.listening import Listener
-    from robostack.real.nodes.node import Pace, connect
+    from robostack.real.nodes.node import connect
+    from robostack.real.nodes.ticking import Pace
     from robostack.real.streams import StreamError
 
     context = connect()
@@ -169,7 +171,8 @@ def body(stop, begin: float) -> dict:
     from trajectory_msgs.msg import JointTrajectory
 
     from robostack.real.messages import read_named, seconds, write_named
-    from robostack.real.nodes.node import COMMAND, PUBLISH, Pace, Spin, connect
+    from robostack.real.nodes.node import COMMAND, PUBLISH, Spin, connect
+    from robostack.real.nodes.ticking import Pace
 
     context = connect()
     node = Node("body", context=context)

@@ -15,8 +15,11 @@ import yaml
 from browser import wait
 
 from robostack import cli
+from robostack.collecting.command import Stop
 from robostack.collecting.screen import line
-from robostack.data.store import Store
+from robostack.collecting.shelves import Shelves
+from robostack.data.store import Store, StoreError
+from robostack.real.teleop.mapping import Motion, read_mapping
 
 TINY = ["env.cameras={agentview: 32}", "device=scripted", "page.on=false", "pace=0"]
 ALONE = ["start_after=0", "review=alone", "decide_after=0", "spare_mb=0"]
@@ -42,9 +45,7 @@ def test_a_scripted_session_gives_a_store_that_a_policy_is_cloned_from(tmp_path,
     clone = ["train", "bc", "--data", str(out), "--out", str(tmp_path / "bc"), *words]
     assert cli.main(clone) == 0
     capsys.readouterr()
-    # the same command has nothing left to do; a larger goal goes on, with the settings as they were
-    assert teleop(out) == 0 and json.loads(capsys.readouterr().out)["kept"] == 2
-    assert teleop(out, "episodes=3") == 0
+    assert teleop(out, "episodes=3") == 0  # it goes on, with the other settings as they were
     assert json.loads(capsys.readouterr().out)["kept"] == 3
     assert store.attributes("000002")["task"] == "pick it up"
     assert store.attributes("000002")["seed"] == 2
@@ -150,7 +151,7 @@ def test_a_session_at_a_terminal_by_its_keys_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_in_review_the_next_session_begins_there_and_a_second_one_is_refused(tmp_path):
+def test_killed_and_stopped_it_goes_on_where_it_was(tmp_path, capsys):
     out = tmp_path / "mine"
     words = ["--out", str(out), "env.cameras={agentview: 32}", "device=scripted", "spare_mb=0"]
     words += ["start_after=0", "page.port=0"]
@@ -159,28 +160,59 @@ def test_killed_in_review_the_next_session_begins_there_and_a_second_one_is_refu
         address = next(found[0] for text in lines if (found := re.search(r"http://\S+", text)))
         assert "Demonstrations" in urllib.request.urlopen(address, timeout=20).read().decode()
         next(text for text in lines if "review" in text)
-        second = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
-        assert second.returncode == 1 and "another process" in second.stderr
+        with pytest.raises(StoreError, match=f"another process .{process.pid}."):
+            Shelves(out, Store(out / "store").spec)
         process.send_signal(signal.SIGKILL)
     assert len(Store(out / "pending")) == 1 and len(Store(out / "store")) == 0
-    alone = ["review=alone", "decide_after=0", "pace=0", "page.on=false", "episodes=1"]
-    done = subprocess.run([*COMMAND, *words, *alone], capture_output=True, text=True)
-    assert done.returncode == 0 and "earlier session" in done.stderr, done.stderr
-    assert json.loads(done.stdout)["kept"] == 1 and len(Store(out / "pending")) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopped_while_recording_what_was_recorded_waits(tmp_path, number):
-    out = tmp_path / "mine"
-    words = ["--out", str(out), "env.cameras={agentview: 32}", "device=scripted", "spare_mb=0"]
-    words += ["start_after=0", "page.on=false", "pace=0.2"]
-    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as process:
+    alone = ["review=alone", "decide_after=0", "page.on=false", "pace=0.2"]
+    with subprocess.Popen([*COMMAND, *words, *alone], stderr=subprocess.PIPE, text=True) as process:
         next(text for text in iter(process.stderr.readline, "") if "recording" in text)
         time.sleep(1)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         errors = process.stderr.read()
         assert process.wait(30) == cli.STOPPED
     assert "goes on from here" in errors and "Traceback" not in errors
-    assert len(Store(out / "pending")) == 1
+    assert len(Store(out / "pending")) == 1 and len(Store(out / "store")) == 1
     assert yaml.safe_load((out / "session.json").read_text())["pace"] == 0.2
+    assert teleop(out, "pace=0", "episodes=2") == 0
+    told = json.loads(capsys.readouterr().out)  # what was cut off did not succeed
+    assert (told["kept"], told["trash"], told["undecided"]) == (2, 1, 0)
+
+
+def test_a_closed_terminal_and_ctrl_c_ask_to_stop_and_a_second_one_does_not_wait():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        with Stop() as stop:
+            with pytest.raises(KeyboardInterrupt):  # while the robot is opened, say
+                os.kill(os.getpid(), number)
+                time.sleep(10)
+            stop.at_once = lambda: False
+            assert not stop()
+            os.kill(os.getpid(), number)
+            wait(stop)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+                time.sleep(10)
+        assert signal.getsignal(number) is before
+
+
+@pytest.mark.slow
+def test_calibrating_a_device_at_a_terminal_writes_a_mapping_that_drives(tmp_path):
+    out = tmp_path / "mine.yaml"
+    terminal = Terminal("--calibrate", "device=keyboard", "--out", str(out), cwd=tmp_path)
+    for question, key in (
+        *(("forward?", "w"), ("back?", "s"), ("left?", "a"), ("right?", "d"), ("up?", "r")),
+        *(("down?", "f"), *[(f"{text}?", "\x1b") for text in ("tilt left", "tip down")]),
+        *(("turn left?", "j"), ("turn right?", "l"), ("fingers?", " "), ("hold to drive?", "\x1b")),
+        *(("keep a recording?", "\r"), ("do a recording again?", "b"), ("discard", "x")),
+    ):
+        terminal.shows(question)
+        for _ in range(8):  # held down: a terminal repeats the key
+            terminal.type(key)
+            time.sleep(0.05)
+    assert terminal.ended() == 0
+    mapping = read_mapping(out)
+    assert mapping.motions["dx"] == Motion(plus="w", minus="s")
+    assert mapping.motions["rz"] == Motion(plus="j", minus="l") and "rx" not in mapping.motions
+    assert mapping.gripper.toggle == "space" and mapping.deadman == ""
+    assert mapping.session == dict(start="enter", stop="enter", keep="enter", redo="b", discard="x")

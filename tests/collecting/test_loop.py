@@ -222,3 +222,21 @@ def test_status_is_what_json_can_hold(tmp_path):
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="expected more than"):
         LoopConfig(**wrong)
+
+
+def test_what_cannot_be_seen_between_recordings_is_told_until_it_can(tmp_path):
+    class Flickers(LineEnv):
+        def look(self):
+            self.t += 1
+            if self.t < 3:
+                raise StreamError("top", "stale", "camera top: 1.0 s old")
+            return self._look()
+
+    acting = collector(tmp_path, replace(ALONE, start_after=-1), env=Flickers())
+    acting._back()
+    told = []
+    for _ in range(3):
+        acting.tick()
+        told.append(acting.status()["message"])
+    assert "camera top" in told[0] and "camera top" in told[1] and told[2] == ""
+    acting.session.shelves.close()

@@ -1,6 +1,8 @@
 """What each word means when, with nobody's clock: and no word ever deletes a recording."""
 
+import errno
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from fakes import SPEC, make_episode
 from robostack.collecting.session import Session, SessionConfig, counts
 from robostack.collecting.shelves import Shelves
 from robostack.data.audit import audit
-from robostack.data.store import Store, StoreError
+from robostack.data.store import StoreError
 
 CONFIG = SessionConfig(episodes=3, first_seed=40, spare_mb=0)
 
@@ -260,15 +262,16 @@ def test_it_asks_where_nobody_said_otherwise(shelves):
 @pytest.fixture
 def full(monkeypatch):
     """A disk that is full until it is called."""
-    append, state = Store.append, {"full": True}
 
-    def fails(self, episode):
-        if state["full"]:
-            raise StoreError("no space left while writing")
-        return append(self, episode)
+    def fails(self, data, **_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Store, "append", fails)
-    return lambda: state.update(full=False)
+    patch = monkeypatch.context()
+    inner = patch.__enter__()
+    inner.setattr(Path, "write_bytes", fails)
+    inner.setattr(Path, "write_text", fails)
+    yield inner.undo
+    patch.__exit__(None, None, None)
 
 
 def test_a_recording_that_does_not_fit_is_kept_in_memory_until_it_does(talk, shelves, full):
@@ -281,6 +284,15 @@ def test_a_recording_that_does_not_fit_is_kept_in_memory_until_it_does(talk, she
     full()
     assert talk.say("keep") == "reset"
     assert seeds(shelves.store) == [40] and not talk.session.unsaved
+
+
+def test_a_word_that_cannot_be_written_down_leaves_the_recording_undecided(talk, shelves, request):
+    talk.record(success=False)
+    free = request.getfixturevalue("full")
+    assert talk.say("success") == "" and "No space left" in talk.session.message
+    assert talk.session.state == "review" and seeds(shelves.pending) == [40]
+    free()
+    assert talk.say("success") == "reset" and shelves.store.read("000000").success is True
 
 
 def test_where_nobody_is_there_a_full_disk_ends_the_session(shelves, full):

@@ -84,9 +84,7 @@ def test_saturated_motions_are_found_and_grippers_may_be_at_their_bounds():
     actions = moving().actions.copy()
     actions[: STEPS * 2 // 3, 0] = 1
     actions[:, 2] = np.where(np.arange(STEPS) < 30, -1, 1)
-    assert checks(moving().__class__(**{**vars(moving()), "actions": actions})) == {
-        ("saturation", "actions.dx")
-    }
+    assert checks(replace(moving(), actions=actions)) == {("saturation", "actions.dx")}
 
 
 def test_an_action_beyond_its_bounds_is_an_error_that_names_it():
@@ -134,7 +132,7 @@ def test_silence_about_task_and_outcome_is_told():
 
 
 def test_duplicates_are_found_whatever_else_is_said_of_them():
-    one, other = moving(), moving(task="another", seed=9)
+    one, other = moving(), replace(moving(), task="another", seed=9)
     assert fingerprint(one) == fingerprint(other) != fingerprint(make_episode(2, STEPS))
     found = {i: f for i, _, f in audit_all([("a", one), ("b", other), ("c", make_episode(2, 9))])}
     assert found["a"] == []

@@ -62,6 +62,7 @@ def test_the_free_memory_is_some_of_the_machines():
     assert 0 < reading.free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_processes_that_read_ahead_give_the_same_batches_in_the_same_order(paths):
     data = read_windows(paths, SPEC, 4, DISK)
     draw = np.random.default_rng(0)

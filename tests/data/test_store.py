@@ -1,6 +1,5 @@
 """What goes in comes out, whole or not at all."""
 
-import dataclasses
 import errno
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from fakes import SPEC, make_episode
+from fakes import SPEC, make_episode, require_equal
 
 from robostack.data.store import Store, StoreError
 from robostack.types import SpecMismatch
@@ -17,18 +16,6 @@ from robostack.types import SpecMismatch
 @pytest.fixture
 def store(tmp_path):
     return Store.create(tmp_path / "store", SPEC)
-
-
-def require_equal(a, b):
-    """Every field of two episodes, arrays bit by bit."""
-    for f in dataclasses.fields(a):
-        one, two = getattr(a, f.name), getattr(b, f.name)
-        if not isinstance(one, dict):
-            one, two = {"": one}, {"": two}
-        assert one.keys() == two.keys(), f.name
-        for key in one:
-            assert type(one[key]) is type(two[key]), f.name
-            assert np.array_equal(one[key], two[key]), f.name
 
 
 @pytest.mark.parametrize(

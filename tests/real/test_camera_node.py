@@ -1,7 +1,5 @@
 """A camera node from files, over DDS: sizes, stamps, order, and what is only sent when wanted."""
 
-import time
-
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from line_robot import wait_for
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -22,18 +21,11 @@ robot: bench
 control_hz: 10
 state: {x: "joint_states:position/x"}
 actions: {gripper: {low: -1, high: 1, kind: level}}
-arm: {backend: action, actions: [gripper]}
+arms: {arm: {backend: action, actions: [gripper]}}
 cameras:
   top: {topic: top/image_raw, size: [24, 24], source: "SOURCE"}
   wrist: {topic: wrist/image_raw, size: [24, 24]}
 """
-
-
-def wait_for(condition, what, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(0.01)
 
 
 @pytest.fixture

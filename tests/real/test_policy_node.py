@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from fakes import tiny_size
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from line_robot import wait_for
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from staged import CONFIG, Stage
@@ -37,13 +38,6 @@ TRANSITIONS = {
     "deactivate": Transition.TRANSITION_DEACTIVATE,
     "cleanup": Transition.TRANSITION_CLEANUP,
 }
-
-
-def wait_for(condition, what, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(0.01)
 
 
 def save_policy(folder, spec):

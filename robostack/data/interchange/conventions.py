@@ -111,7 +111,7 @@ def _meaning(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
     if not told.any():
         evidence = f"neither targets ({a.max():.0%}) nor changes ({d.max():.0%}) explain the motion"
         return Convention("action", declared, "", 0.0, evidence)
-    worst = {"absolute": (a / best)[told].min(), "delta": (d / best)[told].min()}
+    worst = {n: (s[told] / best[told]).min() for n, s in (("absolute", a), ("delta", d))}
     clear = int(np.argmax(np.where(told, np.abs(a - d), -1)))  # the dimension that tells most
     evidence = (
         f"motion of {spec.action_names[used[clear]]} is explained to {a[clear]:.0%} by targets, "

@@ -22,7 +22,7 @@ from robostack.rewards.calibrate import platt
 from robostack.types import Episode
 
 LOOKS = 8  # times at which an episode is looked at
-DIRECTIONS = 16  # of the embeddings, whitened
+DIRECTIONS = 16  # of the embeddings, at most
 NEAREST = 5
 LEAST = 2  # successes, and failures, before a distance means anything
 
@@ -79,12 +79,12 @@ class SelfReference:
         if kept is None or not self._told(kept):
             return np.zeros(len(episodes), np.float32)
         good, bad = ([e for _, e in kept[k]] for k in (True, False))
-        whiten = _whitening(np.stack([*good, *bad]))
-        goals = whiten(np.stack(good))
+        project = _projection(np.stack([*good, *bad]))
+        goals = project(np.stack(good))
         away = np.concatenate(
             [
                 [_distance(goals[k], np.delete(goals, k, 0)) for k in range(len(goals))],
-                [_distance(x, goals) for x in whiten(np.stack(bad))],
+                [_distance(x, goals) for x in project(np.stack(bad))],
             ]
         )
         label = torch.tensor([1.0] * len(good) + [0.0] * len(bad))
@@ -92,7 +92,7 @@ class SelfReference:
         slope, offset = platt(_logit(away, centre, spread), label)
         known = {key: e for k in (True, False) for key, e in kept[k]}
         seen = [known[_key(e)] if _key(e) in known else self.embed(e) for e in episodes]
-        distance = np.array([_distance(x, goals) for x in whiten(np.stack(seen))])
+        distance = np.array([_distance(x, goals) for x in project(np.stack(seen))])
         logit = slope * _logit(distance, centre, spread) + offset
         return torch.sigmoid(logit).numpy().astype(np.float32)
 
@@ -110,13 +110,14 @@ def _logit(distance: np.ndarray, centre: float, spread: float) -> Tensor:
     return torch.from_numpy((centre - distance) / spread).float()
 
 
-def _whitening(rows: np.ndarray):
-    """Onto the main directions of rows f32[N, D], each with variance 1."""
+def _projection(rows: np.ndarray):
+    """Onto the main directions of rows f32[N, D], fewer than there are rows to find them by. What
+    varies most stays what counts most: whitened, the difference between success and failure would
+    weigh no more than noise."""
     mean = rows.mean(0)
-    _, scale, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    count = max(1, min(DIRECTIONS, len(rows) - 1, int((scale > 1e-6 * scale[0]).sum())))
-    factors = directions[:count].T * (np.sqrt(len(rows)) / np.maximum(scale[:count], 1e-9))
-    return lambda x: (x - mean) @ factors
+    _, _, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    main = directions[: max(1, min(DIRECTIONS, len(rows) // 4))].T
+    return lambda x: (x - mean) @ main
 
 
 def _distance(x: np.ndarray, goals: np.ndarray) -> float:

@@ -1,0 +1,170 @@
+"""The workers of a `Pool` as actors of Ray: on this machine, or on all of a cluster."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from robostack.pool import AHEAD, PATIENCE, WINDOW, JobQueue, Outcome, WorkerError, attempt
+
+
+def _ray():
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            "--workers ray needs Ray, which is not installed: pip install 'robostack[ray]'"
+        ) from None
+    return ray
+
+
+def _require_reachable(address: str) -> None:
+    """Ray itself would try for minutes. Raises ValueError where nobody answers at host:port."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ValueError(f"--workers ray:{address}: no cluster answers there ({error})") from None
+
+
+class _Remote:
+    """What runs elsewhere: a context, made when the first job comes."""
+
+    def __init__(self, setup: Callable[[], Any]):
+        self.setup, self.context = setup, []
+
+    def do(self, function: Callable, job: tuple) -> tuple:
+        return attempt(self.context, self.setup, function, job)
+
+
+class _Actor:
+    """A remote, and the jobs it was sent, first come first served."""
+
+    def __init__(self, make: Callable, setup: Callable[[], Any]):
+        self.handle = make(setup)
+        self.sent: deque[tuple[Any, int]] = deque()  # reference of the result, index of the job
+        self.since = time.monotonic()  # it is at the first of these
+
+    def send(self, index: int, function: Callable, job: tuple) -> None:
+        if not self.sent:
+            self.since = time.monotonic()
+        self.sent.append((self.handle.do.remote(function, job), index))
+
+
+class RayPool:
+    """Like a `Pool`: results in the order of the jobs, whichever actor did them.
+
+    It joins the cluster at `address`, or the one that RAY_ADDRESS names, or starts one here.
+    `workers` 0 is an actor for each of the cluster's CPUs. An actor that is lost, with its machine
+    or by hanging longer than `patience` [s], is replaced and its job done again; `lost` counts
+    them. Jobs name policies by their folder, which every machine must see at the same path.
+    """
+
+    def __init__(
+        self,
+        setup: Callable[[], Any],
+        workers: int = 0,
+        address: str = "",
+        patience: float = PATIENCE,
+    ):
+        ray = _ray()
+        self._started = not ray.is_initialized()
+        if self._started:
+            _require_reachable(address)
+            ray.init(address or None, log_to_driver=False, logging_level="error")
+        self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._make = ray.remote(num_cpus=1)(_Remote).remote
+        self._setup, self.patience, self.lost = setup, patience, 0
+        self._actors: list[_Actor] = []
+
+    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
+        """function(context, *job) of every job. Raises WorkerError at the first that fails."""
+        for outcome in self.outcomes(function, jobs):
+            if outcome.error:
+                raise WorkerError(f"a rollout worker failed: {outcome.error}")
+            yield outcome.value
+
+    def outcomes(
+        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
+    ) -> Iterator[Outcome]:
+        """Like `run`, but a job that fails is reported and the rest goes on; one whose actor was
+        lost is done `retries` more times."""
+        queue, complete = JobQueue(iter(jobs)), False
+        try:
+            while len(self._actors) < self.workers:
+                self._actors.append(_Actor(self._make, self._setup))
+            while self._feed(queue, function):
+                self._collect(queue, retries)
+                while queue.wanted in queue.done:
+                    yield queue.done.pop(queue.wanted)
+                    queue.wanted += 1
+            complete = True
+        finally:
+            if not complete:  # what is under way belongs to nobody any more
+                self._dismiss()
+
+    def _feed(self, queue: JobQueue, function: Callable) -> bool:
+        """Give every actor something to do; False once nothing is left to wait for."""
+        for _ in range(AHEAD):
+            for actor in sorted(self._actors, key=lambda a: len(a.sent)):
+                if len(actor.sent) >= AHEAD:
+                    continue
+                index = queue.next(WINDOW * self.workers)
+                if index is None:
+                    return bool(queue.taken)
+                queue.tries[index] += 1
+                actor.send(index, function, queue.taken[index])
+        return bool(queue.taken)
+
+    def _collect(self, queue: JobQueue, retries: int) -> None:
+        """Wait for one result, a loss, or the end of patience."""
+        ray = _ray()
+        busy = {actor.sent[0][0]: actor for actor in self._actors if actor.sent}
+        wait = self.patience + min(a.since for a in busy.values()) - time.monotonic()
+        ready, _ = ray.wait(list(busy), timeout=max(0.01, wait))
+        if not ready:
+            late = [a for a in busy.values() if time.monotonic() - a.since > self.patience]
+            for actor in late:
+                hung = f"an actor hung: its job was not done after {self.patience:g} s"
+                self._bury(actor, queue, retries, hung)
+            return
+        actor = busy[ready[0]]
+        try:
+            value = ray.get(ready[0])
+        except ray.exceptions.RayActorError:
+            lost = "an actor was lost (killed, out of memory, or its machine went away)"
+            self._bury(actor, queue, retries, lost)
+            return
+        _, index = actor.sent.popleft()
+        actor.since = time.monotonic()
+        queue.settle(index, *value)
+
+    def _bury(self, actor: _Actor, queue: JobQueue, retries: int, epitaph: str) -> None:
+        """Replace it. The first of its jobs is the one that it was lost with."""
+        _ray().kill(actor.handle)
+        self.lost += 1
+        queue.bereave([index for _, index in actor.sent], retries, epitaph)
+        self._actors[self._actors.index(actor)] = _Actor(self._make, self._setup)
+        print(f"warning: {epitaph}; another takes its place", file=sys.stderr, flush=True)
+
+    def _dismiss(self) -> None:
+        for actor in self._actors:
+            _ray().kill(actor.handle)
+        self._actors = []
+
+    def close(self) -> None:
+        self._dismiss()
+        if self._started and _ray().is_initialized():
+            _ray().shutdown()
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,319 @@
+"""What can go wrong around a moving arm, done to an arm node in a process of its own.
+
+Whatever it is, the arm comes to rest within 150 ms of the node's knowing, and no command that it
+ever gave exceeds a limit. Both are read from the node's own record, where a loaded machine shows as
+fewer ticks and never as more.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+
+import yaml
+from arms import Sliding, excess, served
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from talking import swinging
+from wired import Wire, until
+
+from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP
+from robostack.real.messages import write_seconds
+from robostack.real.nodes.node import PUBLISH, connect
+from robostack.real.nodes.sim_robot_node import SimRobotNode
+from robostack.real.robot import Timeouts
+
+pytestmark = pytest.mark.slow
+DOMAIN, HZ, REST = 43, 50.0, 0.15
+TALKER = Path(__file__).parents[1] / "talking.py"
+ROBOT = served(HZ, timeouts=Timeouts(state=0.3, alive=0.1, deadman=0.1, chunk=2.0))
+
+
+def process(*command, domain=DOMAIN):
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+    return subprocess.Popen([sys.executable, *map(str, command)], env=environment)
+
+
+class Scene:
+    """An arm node and a talker in processes, a simulated robot and the recorder here."""
+
+    def __init__(self, folder, domain=DOMAIN, parameters=()):
+        self.file, self.domain = folder / "robot.yaml", domain
+        self.file.write_text(yaml.safe_dump(plain(ROBOT)))
+        self.context = connect(domain_id=domain)
+        self.robot = SimRobotNode(self.context, ROBOT, lambda: Sliding(ROBOT))
+        self.wire = Wire(self.context, ROBOT)
+        given = [f"robot:={self.file}", *parameters]
+        ros = ["--ros-args", *(word for p in given for word in ("-p", p))]
+        self.arm = process("-m", "robostack.real.nodes.arm_node", *ros, domain=domain)
+        self.talkers = []
+        until(lambda: self.wire.chunks["chunk"].get_subscription_count(), 120)
+
+    def talk(self, who):
+        self.talkers.append(process(TALKER, self.file, who, domain=self.domain))
+        return self.talkers[-1]
+
+    def moving(self, source):
+        """Waits until somebody moves the arm; -> records so far."""
+        self.until(lambda: len(self.executed) > 2 and self.source == source and self.speed > 0.2)
+        return len(self.executed)
+
+    def until(self, condition, timeout=60.0):
+        until(condition, timeout, lambda: f"{self.executed[-3:]}, {self.arm.poll()}")
+
+    @property
+    def executed(self):
+        return self.wire.executed
+
+    @property
+    def source(self):
+        return self.executed[-1][1]
+
+    @property
+    def speed(self):
+        return np.abs(self.executed[-1][2] - self.executed[-2][2])[:2].max() * HZ
+
+    def rests(self, since, source=HOLD, limit=None):
+        """Waits for a rest after record `since`, and measures it in ticks of the arm."""
+        self.until(lambda: self.source == source and len(self.executed) > since + 10)
+        self.until(lambda: self.speed < 1e-6)
+        path = np.array([action for _, _, action in self.executed[since - 1 :]])
+        sources = np.array([source for _, source, _ in self.executed[since:]])
+        held = int(np.argmax((sources == HOLD) | (sources == STOP)))
+        still = np.abs(np.diff(path, axis=0))[:, :2].max(1) < 1e-9
+        rested = next(i for i in range(held, len(still)) if still[i:].all())
+        assert rested - held <= REST * HZ + 1, f"{rested - held} ticks to rest"
+        if limit is not None:
+            assert held <= limit * HZ + 2, f"{held} ticks until it was noticed"
+
+    def legal(self):
+        record = np.array([action for _, _, action in self.executed])
+        worst = excess(ROBOT, record)
+        assert max(worst.values()) <= 1e-9, {k: v for k, v in worst.items() if v > 1e-9}
+        return len(record)
+
+    def quiet(self):
+        """Ends all talkers, and waits for a rest."""
+        for talker in self.talkers:
+            talker.kill()
+            talker.wait()
+        self.talkers.clear()
+        self.wire.repeated.clear()
+        self.until(lambda: self.source in (HOLD, STOP) and self.speed < 1e-9)
+
+    def close(self):
+        for one in (*self.talkers, self.arm):
+            one.send_signal(signal.SIGCONT)
+            one.terminate()
+            one.wait(20)
+        self.wire.close()
+        self.robot.close()
+        self.context.try_shutdown()
+
+
+def plain(robot):
+    """A robot as its file has it."""
+    without = ("camera_limits", "state_limits")
+    raw = {k: v for k, v in dataclasses.asdict(robot).items() if k not in without}
+    return yaml.safe_load(yaml.safe_dump(listed(raw)))
+
+
+def listed(value):
+    if isinstance(value, dict):
+        return {k: listed(v) for k, v in value.items()}
+    return [listed(v) for v in value] if isinstance(value, tuple) else value
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    scene = Scene(tmp_path_factory.mktemp("arm"))
+    yield scene
+    scene.close()
+
+
+@pytest.fixture(autouse=True)
+def afterwards(request):
+    yield
+    if "scene" in request.fixturenames:
+        scene = request.getfixturevalue("scene")
+        scene.quiet()
+        assert scene.legal() > 20
+        assert scene.arm.poll() is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_policy_that_is_killed_or_hangs(scene, how):
+    talker = scene.talk("policy")
+    since = scene.moving(POLICY)
+    talker.send_signal(how)
+    scene.rests(since, limit=ROBOT.timeouts.alive + 0.05)
+
+
+def test_an_operator_whose_switch_was_last_heard_pressed(scene):
+    talker = scene.talk("operator")
+    since = scene.moving(OPERATOR)
+    talker.kill()
+    scene.rests(since, limit=ROBOT.timeouts.deadman + 0.05)
+
+
+@pytest.mark.parametrize("kind", ["not a number", "wrong names", "too few names"])
+def test_a_chunk_that_is_wrong(scene, kind):
+    scene.wire.keep("alive", True)
+    scene.wire.repeated["chunk"] = lambda: scene.wire.say(swinging(ROBOT, time.time()))
+    since = scene.moving(POLICY)
+    rows = np.full((50, 3), 0.4)
+    names = {"wrong names": ["a", "b", "hand"], "too few names": ["a", "b"]}.get(kind)
+    if kind == "not a number":
+        rows[20, 1] = np.nan
+    if names:
+        rows = rows[:, : len(names)]
+    scene.wire.repeated["chunk"] = lambda: scene.wire.say(rows, names=names)
+    scene.rests(since)
+
+
+def test_a_chunk_that_is_out_of_range(scene):
+    scene.wire.keep("alive", True)
+    for value in (1e9, -1e9):
+        scene.wire.drive(value, rows=200)
+        scene.moving(POLICY)
+        end = ROBOT.actions["a"].high if value > 0 else ROBOT.actions["a"].low
+        scene.until(lambda end=end: abs(scene.executed[-1][2][0] - end) < 1e-3)
+
+
+def test_names_in_another_order_mean_the_same(scene):
+    scene.wire.keep("alive", True)
+    rows = np.tile([0.25, 1.1, -0.6], (200, 1))
+    scene.wire.repeated["chunk"] = lambda: scene.wire.say(rows, names=["gripper", "b", "a"])
+    scene.until(lambda: np.allclose(scene.executed[-1][2], [-0.6, 1.1, 0.25], atol=1e-3))
+
+
+def test_chunks_that_come_too_late(scene):
+    scene.wire.keep("alive", True)
+    scene.wire.repeated["chunk"] = lambda: scene.wire.say(swinging(ROBOT, time.time(), 40))
+    since = scene.moving(POLICY)
+    rows = np.full((20, 3), 1.0)
+    scene.wire.repeated["chunk"] = lambda: scene.wire.say(rows, age=3.0)
+    scene.rests(since, limit=1.0)
+
+
+def test_a_robot_that_is_not_measured_any_more(scene):
+    scene.talk("policy")
+    since = scene.moving(POLICY)
+    states = scene.robot._states
+    scene.robot._states = {topic: Mute() for topic in states}
+    try:
+        scene.rests(since, limit=ROBOT.timeouts.state + 0.1)
+    finally:
+        scene.robot._states = states
+
+
+class Mute:
+    def publish(self, message):
+        pass
+
+
+def test_a_flood_of_chunks_does_not_drown_the_emergency_stop(scene):
+    scene.talk("policy")
+    flood = scene.wire.node.create_publisher(JointState, "joint_states", PUBLISH)
+    scene.moving(POLICY)
+    end = time.monotonic() + 2.0
+    junk = JointState(name=["lift"], position=[1.0])
+    sent = 0
+    while time.monotonic() < end:
+        scene.wire.say(np.full((100, 3), 0.3))
+        scene.wire.say(np.full((100, 2), 0.3), names=["a", "x"])
+        flood.publish(junk)
+        sent += 3
+    assert sent > 300
+    scene.wire.switch("estop", True)
+    since = len(scene.executed)
+    scene.rests(since, STOP)
+    scene.wire.switch("estop", False)
+    scene.until(lambda: scene.wire.ask("arm/estop_reset").success)
+
+
+def test_requests_that_make_no_sense(scene):
+    scene.talk("policy")
+    scene.moving(POLICY)
+    assert scene.wire.ask("arm/estop_reset").success  # nothing was latched
+    client = scene.wire.node.create_client(SetParameters, "arm/set_parameters")
+    assert client.wait_for_service(20)
+    value = Parameter(name="robot", value=ParameterValue(type=4, string_value="/etc/passwd"))
+    answer = client.call(SetParameters.Request(parameters=[value]), timeout_sec=20)
+    assert not answer.results[0].successful
+    assert scene.wire.ask("arm/enable", True).success
+    scene.moving(POLICY)
+    since = len(scene.executed)
+    assert scene.wire.ask("arm/estop").success and scene.wire.ask("arm/estop").success
+    scene.rests(since, STOP)
+    assert scene.wire.ask("arm/enable", True).success  # which ends no stop
+    assert scene.source == STOP
+    scene.until(lambda: scene.wire.ask("arm/estop_reset").success)
+
+
+def test_an_arm_node_that_is_told_to_end_leaves_the_arm_at_rest(tmp_path):
+    scene = Scene(tmp_path, domain=44)
+    scene.talk("policy")
+    scene.moving(POLICY)
+    sent = scene.robot._env.actions
+    scene.arm.send_signal(signal.SIGTERM)
+    assert scene.arm.wait(20) == 0
+    time.sleep(0.1)
+    assert np.abs(np.diff(np.array(sent[-4:]), axis=0))[:, :2].max() < 1e-9
+    scene.legal()
+    scene.close()
+
+
+def test_a_clock_that_jumps_or_stands_still(tmp_path):
+    clocked = Ticker(45)
+    scene = Scene(tmp_path, domain=45, parameters=["use_sim_time:=true"])
+    scene.wire.keep("alive", True)
+    say = lambda: scene.wire.say(  # noqa: E731
+        swinging(ROBOT, time.time()), age=time.time() - clocked.time
+    )
+    for jump in (-10.0, 10.0, None):
+        scene.wire.repeated["chunk"] = say
+        since = scene.moving(POLICY)
+        scene.wire.drop("chunk")
+        if jump is None:
+            clocked.speed = 0.0
+        clocked.time += jump or 0.0
+        scene.rests(since)
+    scene.legal()
+    scene.close()
+    clocked.close()
+
+
+class Ticker:
+    """/clock, which can be set."""
+
+    def __init__(self, domain):
+        self.context = connect(domain_id=domain)
+        self.publisher = Node("ticker", context=self.context).create_publisher(Clock, "/clock", 10)
+        self.time, self.speed, self._stop = 1000.0, 1.0, threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self):
+        before = time.monotonic()
+        while not self._stop.wait(0.01):
+            before, passed = time.monotonic(), time.monotonic() - before
+            self.time += self.speed * passed
+            self.publisher.publish(Clock(clock=write_seconds(Clock().clock, self.time)))
+
+    def close(self):
+        self._stop.set()
+        self.thread.join()
+        self.context.try_shutdown()

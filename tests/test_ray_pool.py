@@ -1,0 +1,66 @@
+"""Real Ray: the same results in the same order, and actors whose loss costs nothing."""
+
+import pytest
+from fakes import die_once, line_env, roll_line, sleep_once, stumble, times_ten
+
+from robostack.pool import DIED, Pool, WorkerError
+from robostack.ray_pool import RayPool
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory):
+    """One for all tests, which join it, as they would join one that is there. Its processes find
+    the tests' own modules as worker processes of a `Pool` do."""
+    import sys
+
+    paths = {"env_vars": {"PYTHONPATH": ":".join(sys.path), "CUDA_VISIBLE_DEVICES": ""}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=paths)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def pool():
+    with RayPool(line_env, workers=2) as opened:
+        yield opened
+
+
+def test_results_and_their_order_are_those_of_processes(pool):
+    jobs = [(seed,) for seed in (5, 1, 9, 3, 3, 7, 0)]
+    with Pool(line_env, 1) as alone:
+        wanted = [e.states.tobytes() for e in alone.run(roll_line, jobs)]
+    assert [e.states.tobytes() for e in pool.run(roll_line, jobs)] == wanted
+    assert list(pool.run(times_ten, [(n,) for n in range(20)])) == list(range(0, 200, 10))
+    assert list(pool.run(times_ten, [])) == [] and pool.lost == 0
+
+
+def test_a_killed_actor_is_replaced_and_its_jobs_are_done_again(pool, tmp_path, capfd):
+    jobs = [(n, 3, str(tmp_path / "died")) for n in range(8)]
+    assert list(pool.run(die_once, jobs)) == list(range(0, 80, 10))
+    assert pool.lost == 1 and "an actor was lost" in capfd.readouterr().err
+
+
+def test_an_actor_that_hangs_is_replaced(pool, tmp_path, capfd):
+    assert list(pool.run(times_ten, [(n,) for n in range(4)])) == [0, 10, 20, 30]  # all are up
+    pool.patience = 5
+    jobs = [(n, 0, str(tmp_path / "slept")) for n in range(3)]
+    assert list(pool.run(sleep_once, jobs)) == [0, 10, 20]
+    assert pool.lost >= 1 and "an actor hung" in capfd.readouterr().err
+
+
+def test_a_job_that_fails_is_reported_and_one_that_kills_twice_is_given_up(pool):
+    outcomes = list(pool.outcomes(stumble, [(4,), (-1,), (2,), (5,)]))
+    assert [o.value for o in outcomes] == [40, None, None, 50]
+    assert [o.kind for o in outcomes] == ["", "ArithmeticError", DIED, ""]
+    assert outcomes[2].attempts == 2
+    with pytest.raises(WorkerError, match="cannot use -1"):
+        list(pool.run(times_ten, [(1,), (-1,)]))
+    assert list(pool.run(times_ten, [(6,)])) == [60]  # nothing leaks into the next run
+
+
+def test_a_cluster_that_is_not_there_is_named():
+    ray.shutdown()
+    with pytest.raises(ValueError, match="ray:127.0.0.1:9: no cluster answers"):
+        RayPool(line_env, address="127.0.0.1:9")

@@ -1,0 +1,81 @@
+"""One command line for simulated environments and robots; what is asked of the wrong one is said."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from robostack.batch import BatchConfig
+from robostack.sim import env as sim
+from robostack.sim.arena import worker_count
+from robostack.sim.env import EnvConfig
+from robostack.worlds import make_env
+
+
+def test_without_a_robot_it_is_the_simulation():
+    env = make_env(EnvConfig(task="Lift", render="none"))
+    assert isinstance(env, sim.SimEnv)
+    env.close()
+
+
+def test_a_robot_may_do_what_no_simulation_knows():
+    assert EnvConfig(task="fold the shirt", real="arm.yaml").task == "fold the shirt"
+    with pytest.raises(ValueError, match="fold the shirt"):
+        EnvConfig(task="fold the shirt")
+
+
+def test_a_simulation_is_not_made_of_a_robot():
+    with pytest.raises(ValueError, match="env.real=arm.yaml: a simulation is wanted here"):
+        sim.make_env(EnvConfig(real="arm.yaml"))
+
+
+def test_one_robot_has_one_worker():
+    real = EnvConfig(real="arm.yaml")
+    assert worker_count(real, 0) == worker_count(real, 1) == 1
+    with pytest.raises(ValueError, match="arm.yaml is one robot"):
+        worker_count(real, 2)
+    assert worker_count(EnvConfig(), 0) == os.cpu_count() and worker_count(EnvConfig(), 3) == 3
+
+
+@pytest.mark.parametrize("wrong", [dict(tasks=("Lift",)), dict(perturb={"noise": 1.0})])
+def test_a_robot_does_one_thing(wrong):
+    with pytest.raises(ValueError, match="a robot does one thing"):
+        BatchConfig(env=EnvConfig(real="arm.yaml"), **wrong)
+
+
+def test_a_robot_file_that_is_not_there_is_named():
+    pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml does not exist"):
+        make_env(EnvConfig(real="nowhere.yaml"))
+
+
+@pytest.mark.slow
+def test_robostack_evaluate_drives_a_robot(tmp_path):
+    """A tiny policy tries a simulated line behind ROS topics; every action is asked of the arm."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+    import yaml
+    from fakes import tiny_vla
+    from line_robot import VALUES, LineRobot
+
+    domain = 77
+    tiny_vla().save(tmp_path / "policy")
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES))
+    line = LineRobot(domain)
+    words = ["evaluate", "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
+    words += [f"env.real={tmp_path}/robot.yaml", "env.task=go right", "env.horizon=6"]
+    words += ["episodes=2", "runner.execute=2"]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "robostack.cli", *map(str, words)],
+            env=os.environ | {"ROS_DOMAIN_ID": str(domain)},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        line.close()
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(row) for row in (tmp_path / "out" / "episodes.jsonl").open()]
+    assert [(row["task"], row["steps"], row["error"]) for row in rows] == [("go right", 6, "")] * 2
+    assert line.robot.executed >= 12
