@@ -21,6 +21,7 @@ from robostack.real.voices import Voice
 HOLD, POLICY, OPERATOR, STOP = range(4)  # sources, as `executed` tells them
 JUMP = 0.5  # [s] that the ROS clock may gain on the monotonic one between two ticks
 FROZEN = 0.25  # [s] without any progress of the ROS clock
+SETTLED = 0.5  # [s] at rest after which an arm is where it was measured, and lags no more
 QUIET = 1.0  # [s] at rest after which a holding arm is told no more
 
 
@@ -62,7 +63,7 @@ class ArmController:
         self.policy = Voice(robot, robot.timeouts.alive, self.counts)
         self.operator = Voice(robot, robot.timeouts.deadman, self.counts)
         self.causes = Causes()
-        self.reason = "nothing was measured yet"
+        self.reason = "not measured yet"
         self._states = {name: i for i, name in enumerate(robot.state)}
         self._needed = np.array([self._states[name] for name in self.safety.needed], int)
         self._values = np.full(len(self._states), np.nan)
@@ -166,9 +167,11 @@ class ArmController:
             self._watch_clock(now, heard)
             measured = self._measured(heard)
             if not self.safety.seeded:
-                if self._stale(heard):
+                stale = self._stale(heard)
+                if stale:
                     source = STOP if self.causes.latched else HOLD
-                    return self._say(source, "nothing was measured yet", heard, send=False)
+                    reason = f"not measured yet: {', '.join(stale)}"
+                    return self._say(source, reason, heard, send=False)
                 self.safety.seed(measured)
             self._watch_causes(measured, heard)
             source, reason = self._who(measured, now, heard)
@@ -178,7 +181,7 @@ class ArmController:
                 if wish is None:
                     who = "operator" if source == OPERATOR else "policy"
                     source, reason = HOLD, f"the {who} has no plan"
-            if wish is not None and not self._moved:
+            if wish is not None and not self._moved and heard - self._rested > SETTLED:
                 self.safety.resume(measured)
             self._moved = wish is not None
             self.safety.step(wish, measured)

@@ -53,9 +53,9 @@ def rest(x, v, a, A, J):
 
 @njit(cache=True)
 def safe(x, v, a, low, high, V, A, J):
-    """Whether the state, and all that `brake` makes of it, is within the limits."""
+    """Whether the state, |a| <= A, and all that `brake` makes of it, is within the limits."""
     for _ in range(LONGEST):
-        if not (low <= x <= high and abs(v) <= V and abs(a) <= A):
+        if not (low <= x <= high and abs(v) <= V):
             return False
         if abs(v) <= REST * J and abs(a) <= REST * J:
             return True
@@ -116,6 +116,15 @@ def match(v, a, rv, ra, A, J):
 
 
 @njit(cache=True)
+def narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J):
+    """The range that is legal: an axis that was found outside its limits and came in stays in."""
+    wider = legal_low < low or legal_high > high
+    if wider and safe(x, v, a, low, high, V, A, J):
+        return low, high
+    return legal_low, legal_high
+
+
+@njit(cache=True)
 def follow(state, limits, wish, at, stop):
     """One step of an axis that goes after a position, in place.
 
@@ -125,8 +134,7 @@ def follow(state, limits, wish, at, stop):
     """
     x, v, a, before, rv_before, legal_low, legal_high = state
     low, high, V, A, J, _, error = limits
-    if (legal_low < low or legal_high > high) and safe(x, v, a, low, high, V, A, J):
-        legal_low, legal_high = low, high  # found outside, come in: it stays in
+    legal_low, legal_high = narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J)
     r = rv = np.nan
     if stop:
         wanted = brake(v, a, A, J)
@@ -155,8 +163,7 @@ def flow(state, limits, wish, at, stop, integrates):
     low, high, V, A, J, gain, error = limits
     rv = wish * gain
     if integrates:
-        if (legal_low < low or legal_high > high) and safe(x, v, a, low, high, V, A, J):
-            legal_low, legal_high = low, high
+        legal_low, legal_high = narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J)
         if (x - at) * rv > error * abs(rv):
             rv = 0.0
     else:

@@ -6,7 +6,7 @@ runs in the system's Python, which need not have what the nodes need.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from robostack.real.paths import find
 
@@ -22,6 +22,7 @@ class Option:
     default: str | float | int | bool
     help: str
     file: bool = False  # a path of the configuration, see robostack.real.paths
+    needed: bool = False  # it has to be given
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Process:
 
 
 OPTIONS = {  # of every use
-    "robot": Option("configs/robot/sim.yaml", "the robot (RobotConfig, YAML)", file=True),
+    "robot": Option("", "the robot, e.g. configs/robot/fr3.yaml", file=True, needed=True),
     "params_file": Option("", "parameters of nodes in ROS 2's YAML; they win", file=True),
     "namespace": Option("", "of all nodes and relative topics: the arm, e.g. left"),
     "use_sim_time": Option(False, "take the time from /clock"),
@@ -54,15 +55,18 @@ OPTIONS = {  # of every use
     "task": Option("", "the instruction, until the topic `task` says another"),
     "scene": Option("Lift", "the simulated task, as `robostack tasks` lists it"),
     "seed": Option(0, "of the simulation's first reset"),
-    "policy": Option("", "policy or its run, or ws://HOST:PORT of `robostack serve`"),
+    "policy": Option("", "policy, or its run, or ws://HOST:PORT of `robostack serve`", needed=True),
     "start": Option(False, "let the policy act as soon as it can; else by policy/start"),
     "reward": Option("", "reward, or the run that trained it, that scores live"),
     "folder": Option("runs/recordings", "where episodes are recorded"),
     "cameras": Option(True, "open the cameras for which the robot's file names a source"),
-    "device": Option("keyboard", "of the operator: keyboard, gamepad, spacemouse, leader"),
+    "device": Option(
+        "keyboard", "of the operator: a mapping of configs/teleop by name, or a YAML file"
+    ),
 }
 COMMON = ("robot", "params_file", "namespace", "use_sim_time", "log_level")
 NODES = "robostack.real.nodes"
+SIMULATED = "configs/robot/sim.yaml"
 
 ARM = Part("arm", f"{NODES}.arm_node", {"robot": "robot"}, essential=True)
 MONITOR = Part("monitor", f"{NODES}.monitor_node", {"robot": "robot"})
@@ -89,7 +93,14 @@ PARTS = {  # use -> its nodes, in the order in which they are started
             {"robot": "robot", "folder": "folder", "task": "task"},
         ),
     ),
-    "teleop": (Part("teleop", f"{NODES}.teleop_node", {"robot": "robot", "device": "device"}),),
+    "teleop": (
+        Part(
+            "teleop",
+            f"{NODES}.teleop_node",
+            {"robot": "robot", "device": "device"},
+            terminal=True,
+        ),
+    ),
     "policy": (
         Part(
             "policy",
@@ -113,7 +124,10 @@ def options(use: str) -> dict[str, Option]:
     if use not in PARTS:
         raise GraphError(f"use {use!r}: expected one of {', '.join(PARTS)}")
     named = [o for p in PARTS[use] for o in (*p.parameters.values(), p.when) if o]
-    return {name: OPTIONS[name] for name in dict.fromkeys([*COMMON, *named])}
+    found = {name: OPTIONS[name] for name in dict.fromkeys([*COMMON, *named])}
+    if use == "sim":
+        found["robot"] = replace(found["robot"], default=SIMULATED)
+    return found
 
 
 def processes(uses: list[str], values: dict[str, str | float | int | bool]) -> list[Process]:
@@ -122,7 +136,10 @@ def processes(uses: list[str], values: dict[str, str | float | int | bool]) -> l
     `values` are options by name; those that are not given have their defaults. Raises GraphError
     for names and values that do not exist, and FileNotFoundError for files.
     """
-    known = {name: option for use in uses for name, option in options(use).items()}
+    known: dict[str, Option] = {}
+    for use in uses:
+        for name, option in options(use).items():
+            known[name] = known[name] if known.get(name) and known[name].default else option
     unknown = set(values) - set(known)
     if unknown:
         raise GraphError(
@@ -150,6 +167,8 @@ def stopping(names: list[str]) -> list[str]:
 
 def _value(name: str, option: Option, values: dict) -> str | float | int | bool:
     value = values.get(name, option.default)
+    if option.needed and not value:
+        raise GraphError(f"{name} must be given: {option.help}")
     kind = type(option.default)
     if isinstance(value, str) and kind is bool:
         if value.lower() not in ("true", "false", "1", "0"):

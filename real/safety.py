@@ -92,7 +92,7 @@ class Safety:
         return self.seeds > 0
 
     def resume(self, measured: np.ndarray) -> None:
-        """Before moving again after a hold: where the arm was moved meanwhile, start from it.
+        """Before moving again after a long hold: where the arm was moved meanwhile, start from it.
 
         Within max_error the command stays what it was; a command that jumped back to a measured
         state that lags would let the arm sink a little at every hold.

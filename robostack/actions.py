@@ -86,13 +86,15 @@ def train_guide(config, args) -> dict:
 
 
 def train_rl(config, args) -> dict:
-    from robostack import stages
+    from robostack import practising, rl_report
 
     rewards = judging.trusted(args)
     with _arena(args, config.env) as arena:
-        return stages.train_rl(
+        summary = practising.train_rl(
             arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
         )
+    print(f"report: {rl_report.write(args.out)}", file=sys.stderr)
+    return summary
 
 
 def evaluate(config, args) -> int:

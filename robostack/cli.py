@@ -72,7 +72,7 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
     parser = parsers.add_parser(
         name.split()[-1],
         help=verb.summary,
-        description=verb.summary.capitalize() + ".",
+        description=verb.summary[0].upper() + verb.summary[1:] + ".",
         epilog="example:\n" + textwrap.indent(verb.example, "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,

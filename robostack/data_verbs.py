@@ -12,7 +12,7 @@ STORE = "the new store"
 
 
 def _does(name: str) -> Callable[[Any, argparse.Namespace], dict | int]:
-    """A function of _does("py"), which is imported only when it is used."""
+    """A function of curating.py, which is imported only when it is used."""
 
     def act(config: Any, args: argparse.Namespace) -> dict | int:
         from robostack import curating

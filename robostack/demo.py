@@ -9,18 +9,19 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from robostack import preferring, score, stages
+from robostack import practising, preferring, score, stages
 from robostack.evaluate import wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import finished, write_json
+from robostack.practising import TrainRLConfig
 from robostack.prefer.compare import PreferConfig
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig
 from robostack.sim.worker import RunnerConfig
-from robostack.stages import CollectConfig, EvaluateConfig, TrainRLConfig
+from robostack.stages import CollectConfig, EvaluateConfig
 
 CONTROLS = {
     "bc_longer": "cloning for as many more steps as DPO and RL took, on the same demonstrations",
@@ -150,7 +151,7 @@ class Ring:
             constant_reward=constant,
             first_seed=config.rl.first_seed + 1_000 * self.seed,
         )
-        done = stages.train_rl(
+        done = practising.train_rl(
             self.arena,
             replace(config, rl=inner),
             self.out / start,

@@ -53,6 +53,7 @@ document.querySelectorAll('.curve svg').forEach(s => s.addEventListener('click',
   seek(Math.round(steps * (e.clientX - box.left) / box.width));
 }));
 setInterval(() => { if (films[0] && !films[0].paused) show(films[0].currentTime * RATE); }, 40);
+document.querySelector('#play').hidden = !films.length;
 show(0);
 </script>
 """

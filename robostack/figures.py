@@ -73,6 +73,24 @@ def curves(panels: list[tuple[str, str, dict[str, tuple[list, list]]]]) -> str:
     return svg(figure)
 
 
+def success_curve(
+    x: list[int], low: list[float], rate: list[float], high: list[float], checked: list[float]
+) -> str:
+    """Success of rollouts against their number, with its 95 % band, and where policies were also
+    `checked` on starts of their own, that."""
+    figure, axes = _axes(7.5, 2.8)
+    ax = axes[0, 0]
+    ax.fill_between(x, low, high, color=PALETTE[0], alpha=0.18, lw=0)
+    ax.plot(x, rate, color=PALETTE[0], marker="o", lw=1.5, label="rollouts, with exploration")
+    if checked:
+        ax.plot(x, checked, color=PALETTE[1], marker="s", lw=1.5, label="held-out trials, after")
+    ax.set_ylim(0, 1)
+    ax.set_yticks(np.linspace(0, 1, 6), [f"{y:.0%}" for y in np.linspace(0, 1, 6)])
+    ax.set_xlabel("online rollouts")
+    ax.legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
 def reward_traces(titles: list[str], traces: list[dict[str, np.ndarray]], hz: float) -> str:
     """Potentials over time, one panel an episode."""
     figure, axes = _axes(4.6 * len(traces), 2.6, len(traces))

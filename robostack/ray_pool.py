@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from robostack.pool import AHEAD, PATIENCE, WINDOW, JobQueue, Outcome, WorkerError, attempt
+from robostack.pool import PATIENCE, WINDOW, JobQueue, Outcome, WorkerError, attempt
 
 
 def _ray():
@@ -44,17 +43,18 @@ class _Remote:
 
 
 class _Actor:
-    """A remote, and the jobs it was sent, first come first served."""
+    """A remote, and the one job that it is at: of two nobody could tell which it was lost with,
+    because an answer may be lost on its way, too."""
 
     def __init__(self, make: Callable, setup: Callable[[], Any]):
         self.handle = make(setup)
-        self.sent: deque[tuple[Any, int]] = deque()  # reference of the result, index of the job
-        self.since = time.monotonic()  # it is at the first of these
+        self.index: int | None = None
+        self.since = 0.0
 
-    def send(self, index: int, function: Callable, job: tuple) -> None:
-        if not self.sent:
-            self.since = time.monotonic()
-        self.sent.append((self.handle.do.remote(function, job), index))
+    def send(self, index: int, function: Callable, job: tuple) -> Any:
+        """The reference of the result."""
+        self.index, self.since = index, time.monotonic()
+        return self.handle.do.remote(function, job)
 
 
 class RayPool:
@@ -82,6 +82,7 @@ class RayPool:
         self._make = ray.remote(num_cpus=1)(_Remote).remote
         self._setup, self.patience, self.lost = setup, patience, 0
         self._actors: list[_Actor] = []
+        self._busy: dict[Any, _Actor] = {}  # by the reference of what they are at
 
     def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
         """function(context, *job) of every job. Raises WorkerError at the first that fails."""
@@ -110,53 +111,49 @@ class RayPool:
                 self._dismiss()
 
     def _feed(self, queue: JobQueue, function: Callable) -> bool:
-        """Give every actor something to do; False once nothing is left to wait for."""
-        for _ in range(AHEAD):
-            for actor in sorted(self._actors, key=lambda a: len(a.sent)):
-                if len(actor.sent) >= AHEAD:
-                    continue
+        """Give every idle actor something to do; False once nothing is left to wait for."""
+        for actor in self._actors:
+            if actor.index is None:
                 index = queue.next(WINDOW * self.workers)
                 if index is None:
-                    return bool(queue.taken)
+                    break
                 queue.tries[index] += 1
-                actor.send(index, function, queue.taken[index])
+                self._busy[actor.send(index, function, queue.taken[index])] = actor
         return bool(queue.taken)
 
     def _collect(self, queue: JobQueue, retries: int) -> None:
         """Wait for one result, a loss, or the end of patience."""
         ray = _ray()
-        busy = {actor.sent[0][0]: actor for actor in self._actors if actor.sent}
-        wait = self.patience + min(a.since for a in busy.values()) - time.monotonic()
-        ready, _ = ray.wait(list(busy), timeout=max(0.01, wait))
+        wait = self.patience + min(a.since for a in self._busy.values()) - time.monotonic()
+        ready, _ = ray.wait(list(self._busy), timeout=max(0.01, wait))
         if not ready:
-            late = [a for a in busy.values() if time.monotonic() - a.since > self.patience]
-            for actor in late:
-                hung = f"an actor hung: its job was not done after {self.patience:g} s"
-                self._bury(actor, queue, retries, hung)
+            hung = f"an actor hung: its job was not done after {self.patience:g} s"
+            for reference, actor in list(self._busy.items()):
+                if time.monotonic() - actor.since > self.patience:
+                    self._bury(reference, queue, retries, hung)
             return
-        actor = busy[ready[0]]
         try:
             value = ray.get(ready[0])
         except ray.exceptions.RayActorError:
             lost = "an actor was lost (killed, out of memory, or its machine went away)"
-            self._bury(actor, queue, retries, lost)
+            self._bury(ready[0], queue, retries, lost)
             return
-        _, index = actor.sent.popleft()
-        actor.since = time.monotonic()
-        queue.settle(index, *value)
+        actor = self._busy.pop(ready[0])
+        queue.settle(actor.index, *value)
+        actor.index = None
 
-    def _bury(self, actor: _Actor, queue: JobQueue, retries: int, epitaph: str) -> None:
-        """Replace it. The first of its jobs is the one that it was lost with."""
+    def _bury(self, reference: Any, queue: JobQueue, retries: int, epitaph: str) -> None:
+        actor = self._busy.pop(reference)
         _ray().kill(actor.handle)
         self.lost += 1
-        queue.bereave([index for _, index in actor.sent], retries, epitaph)
+        queue.bereave([actor.index], retries, epitaph)
         self._actors[self._actors.index(actor)] = _Actor(self._make, self._setup)
         print(f"warning: {epitaph}; another takes its place", file=sys.stderr, flush=True)
 
     def _dismiss(self) -> None:
         for actor in self._actors:
             _ray().kill(actor.handle)
-        self._actors = []
+        self._actors, self._busy = [], {}
 
     def close(self) -> None:
         self._dismiss()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,18 +18,15 @@ from robostack.data.store import (
     find_stores,
     iter_episodes,
     open_store,
-    read_episodes,
     require_episodes,
 )
 from robostack.evaluate import Evaluation, mcnemar, stops
 from robostack.footage import CALIBRATION
-from robostack.learn import bc, reward, rl
+from robostack.learn import bc, reward
 from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.learn.trials import Check
 from robostack.policy.checkpoint import CheckpointError, policy_folder
 from robostack.policy.vla import VLA
-from robostack.protocols import Reward, Scores
-from robostack.rewards.combine import combine, explained
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
 from robostack.rollout import STOPPED
@@ -37,8 +34,6 @@ from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
 from robostack.sim.worker import RunnerConfig
 from robostack.types import Episode
-
-ACTING = ("execute", "steps", "level")  # of a runner: what a rollout's likelihood depends on
 
 
 @dataclass(frozen=True)
@@ -72,35 +67,6 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class TrainRLConfig:
-    """Online fine-tuning in simulation."""
-
-    rl: rl.RLConfig = field(default_factory=rl.RLConfig)
-    weights: dict[str, float] = field(
-        default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
-    )
-    runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
-    check: bool = False  # try each iteration's policy on `trials`, and keep the best
-    trials: EvaluateConfig = field(
-        default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
-    )
-
-    def way(self) -> RunnerConfig:
-        """How rollouts are executed. Raises ValueError where they could not be learned from."""
-        runner, algorithm = self.runner, self.rl.algorithm
-        if algorithm not in rl.LIKELIHOOD:
-            return runner
-        plain = replace(RunnerConfig(), **{n: getattr(runner, n) for n in ACTING}, once=True)
-        if replace(runner, once=True) != plain or runner.level <= 0 or runner.steps < 2:
-            raise ValueError(
-                f"algorithm={algorithm} needs the likelihood of what was drawn: expected "
-                f"runner.level above 0, runner.steps of 2 or more, and nothing else of the "
-                f"runner but execute, got {runner}"
-            )
-        return plain
-
-
-@dataclass(frozen=True)
 class Simulated:
     """Where a command that acts takes place; the demo's stages share one such place instead."""
 
@@ -109,11 +75,6 @@ class Simulated:
 
 @dataclass(frozen=True)
 class CollectCommand(Simulated, CollectConfig):
-    pass
-
-
-@dataclass(frozen=True)
-class TrainRLCommand(Simulated, TrainRLConfig):
     pass
 
 
@@ -287,42 +248,6 @@ def train_reward(
     except (ValueError, RewardError):  # settings or data that cannot be
         run.abandon()
         raise
-    return finished(out)
-
-
-def train_rl(
-    arena: Arena,
-    config: TrainRLConfig,
-    policy: Path,
-    rewards: dict[str, Reward],
-    demonstrations: list[Path],
-    out: Path,
-    seed: int = 0,
-    existing: Existing = "refuse",
-    label: str = "train rl",
-) -> dict:
-    require_policy(policy)
-    require_episodes(demonstrations)
-    missing = sorted(set(config.weights) - set(rewards))
-    if missing:
-        raise RewardError(f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}")
-    settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
-    run = Run(out, "train rl", settings, seed, existing)
-    if run.done:
-        return run.done
-    start, way = VLA.load(policy_folder(policy)), config.way()
-
-    def judge(episode: Episode) -> Scores:
-        return combine({n: explained(rewards[n], episode) for n in config.weights}, config.weights)
-
-    def roll(folder: Path, seeds: list[int], tries: int) -> Iterator[Episode]:
-        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries)
-
-    check = success_of(arena, config.trials) if config.check else None
-    outside = rl.Outside(roll, judge, check)
-    acting = rl.Acting(**{name: getattr(way, name) for name in ACTING})
-    demos = read_episodes(demonstrations)
-    rl.train(config.rl, start, outside, demos, run, seed, label, acting)
     return finished(out)
 
 

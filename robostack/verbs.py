@@ -83,8 +83,10 @@ VERBS: dict[str, Verb] = {
     "train rl": Verb(
         "improve a policy on its own rollouts",
         "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
-        "--out runs/rl weights='{keypoints: 1}' rl.iterations=6",
-        config_of("stages", "TrainRLCommand"),
+        "--out runs/rl weights='{keypoints: 1}' rl.iterations=6\n"
+        "robostack train rl --policy runs/bc --demos runs/demos --reward keypoints "
+        "--out runs/ppo weights='{keypoints: 1}' rl.algorithm=ppo check=true --workers ray",
+        config_of("practising", "TrainRLCommand"),
         actions.train_rl,
         needs=("--policy", "--demos", "--reward"),
         takes=("--exam", "--strict"),

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "bench"))
 
+import dataset_read  # noqa: E402
 import dpo_gain  # noqa: E402
 
 from robostack.sim.arena import BranchConfig  # noqa: E402
@@ -51,3 +52,15 @@ def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     replace(dpo_gain.DPO, **(arm.learn or {}))
     assert arm.acts in ("", "bc", *dpo_gain.ARMS) and (arm.best_of > 1) == bool(arm.judge)
     assert arm.start in ("bc", *dpo_gain.ARMS)
+
+
+@pytest.mark.slow
+def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    words = ["--episodes", "2", "--pixels", "32", "--seconds", "0.1", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["dataset_read.py", *words])
+    dataset_read.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for way in ("ours", "zarr_python", "hdf5", "mp4", "memmap"):
+        assert told[f"{way}_per_s"] > 0
+    assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]

@@ -1,4 +1,4 @@
-"""One command line for simulated environments and robots; what is asked of the wrong one is said."""
+"""One command line for simulations and for robots; what is asked of the wrong one is said."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_robostack_evaluate_drives_a_robot(tmp_path):
 
     domain = 77
     tiny_vla().save(tmp_path / "policy")
-    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES))
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
     line = LineRobot(domain)
     words = ["evaluate", "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
     words += [f"env.real={tmp_path}/robot.yaml", "env.task=go right", "env.horizon=6"]

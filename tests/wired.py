@@ -97,3 +97,4 @@ class Wire:
         self._closed.set()
         self._thread.join(5.0)
         self._spin.close()
+        self.node.destroy_node()  # else its latched topics live on in the process

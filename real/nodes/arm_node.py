@@ -28,6 +28,7 @@ from robostack.real.messages import MessageError, read_chunk, read_named, read_p
 from robostack.real.nodes.backends import BACKENDS
 from robostack.real.nodes.grippers import GRIPPERS
 from robostack.real.nodes.node import (
+    COMMAND,
     LATCHED,
     RECORD,
     SENSOR,
@@ -83,7 +84,9 @@ class ArmNode:
             kind = JointState if next(iter(sources.values())).message == "JointState" else None
             hear = self._hear_joints if kind else self._hear_pose
             self._subscribe(self.node, kind or PoseStamped, topic, hear, sources)
-        self._subscribe(self.node, Bool, "estop", self._hear_switch, self.arm.estop)
+        # of whatever publisher, and of a reliable one nothing may be lost
+        for qos in (SENSOR, COMMAND):
+            self._subscribe(self.node, Bool, "estop", self._hear_switch, self.arm.estop, qos)
         self._subscribe(self.node, Bool, "alive", self._hear_switch, self.arm.alive)
         self._subscribe(self.node, Bool, "operator/deadman", self._hear_switch, self.arm.deadman)
         self._subscribe(self._chunks, JointTrajectory, "chunk", self._hear_chunk, False)
@@ -96,7 +99,7 @@ class ArmNode:
         ):
             self.node.create_service(kind, name, answering(act))
 
-    def _subscribe(self, node: Node, kind: type, topic: str, hear, about) -> None:
+    def _subscribe(self, node: Node, kind: type, topic: str, hear, about, qos=SENSOR) -> None:
         """Messages that do not hold what they should are reported, and otherwise not there."""
 
         def callback(message) -> None:
@@ -107,7 +110,7 @@ class ArmNode:
                 self.arm.counts["wrong messages"] += 1
                 self.node.get_logger().warning(f"{topic}: {error}", throttle_duration_sec=2.0)
 
-        node.create_subscription(kind, topic, callback, SENSOR)
+        node.create_subscription(kind, topic, callback, qos)
 
     # what is heard ------------------------------------------------------------------------
     def _hear_joints(self, message: JointState, sources: dict[str, Source]) -> None:
@@ -223,6 +226,8 @@ class ArmNode:
             self._send(command, stamp)
         for spin in self._spins:
             spin.close()
+        for node in (self.node, self._chunks):
+            node.destroy_node()
 
 
 def main(args: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from robostack.real.nodes.node import COMMAND
 from robostack.real.nodes.ticking import Ticking
 from robostack.types import RobotSpec
 
+FAREWELLS = 5  # times that the end is told: best-effort subscribers may miss one
 BEAT_HZ = 30.0  # the arm lets go of a policy that it has not heard of for `timeouts.alive`
 
 
@@ -20,7 +21,7 @@ class Commander:
     this process: an arm must notice that a policy was killed before its chunk ends."""
 
     def __init__(self, node: Node, spec: RobotSpec):
-        self._spec, self._stands = spec, False
+        self._spec, self._stands, self._farewells = spec, False, 0
         self._chunks = node.create_publisher(JointTrajectory, "chunk", COMMAND)
         self._alive = node.create_publisher(Bool, "alive", COMMAND)
         self._beat = Ticking(node, BEAT_HZ, self._tell)
@@ -31,6 +32,8 @@ class Commander:
 
     def stand(self, stands: bool) -> None:
         """True: the arm may follow the chunks; False: it holds, at once."""
+        if self._stands and not stands:
+            self._farewells = FAREWELLS
         self._stands = stands
         self._tell()
 
@@ -44,6 +47,13 @@ class Commander:
         """The last word is that the arm is to hold."""
         self._beat.close()
         self.stand(False)
+        while self._farewells:
+            self._tell()
 
     def _tell(self) -> None:
-        self._alive.publish(Bool(data=self._stands))
+        """Who does not stand behind anything is silent, once it was heard: somebody else may."""
+        if self._stands:
+            self._alive.publish(Bool(data=True))
+        elif self._farewells:
+            self._farewells -= 1
+            self._alive.publish(Bool(data=False))

@@ -9,7 +9,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from robostack.real.nodes.node import NEWEST, SENSOR, Spin, beside, now
+from robostack.real.nodes.node import SENSOR, Spin, beside, now
 from robostack.real.observing import Senses
 from robostack.real.robot import RobotConfig
 from robostack.real.streams import Look
@@ -26,8 +26,7 @@ class Listener:
         self._senses = Senses(config, node.get_logger().warning)
         self._node = beside(node, "senses")
         for topic, kind in self._senses.topics.items():
-            quality = NEWEST if kind in ("Image", "CompressedImage") else SENSOR
-            self._node.create_subscription(MESSAGES[kind], topic, self._hearing(topic), quality)
+            self._node.create_subscription(MESSAGES[kind], topic, self._hearing(topic), SENSOR)
         self._spin = Spin(self._node)
 
     def _hearing(self, topic: str):

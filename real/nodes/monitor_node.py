@@ -2,13 +2,15 @@
 
     python -m robostack.real.nodes.monitor_node --ros-args -p robot:=configs/robot/sim.yaml
 
-Once a second on /diagnostics: `monitor`, the worst of all; `monitor/TOPIC` for each topic of the
-robot. Read it with `ros2 topic echo /diagnostics`, rqt_robot_monitor or Foxglove. The age of
-`chunk` is the latency of the policy, from the pictures it answers to their actions.
+Once a second on /diagnostics: `monitor`, the worst of all, with every number that the nodes tell of
+themselves (limits hit, chunks refused); `monitor/TOPIC` for each topic of the robot. Read it with
+`ros2 topic echo /diagnostics`, rqt_robot_monitor or Foxglove. The age of `chunk` is the latency of
+the policy, from the pictures it answers to their actions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -20,7 +22,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from robostack.real.health import STALE, Health, Pulse, summary
+from robostack.real.health import OK, STALE, Health, Pulse, summary
 from robostack.real.nodes.listening import MESSAGES
 from robostack.real.nodes.node import NEWEST, SENSOR, Spin, beside, now, parameter, run
 from robostack.real.observing import Senses
@@ -28,6 +30,7 @@ from robostack.real.paths import find
 from robostack.real.rates import header_stamp
 from robostack.real.robot import RobotConfig
 
+SPOKEN = 5.0  # [s] between two lines in the log
 GONE = 3.0  # [s] after which a node that told of itself, and does no longer, is missed
 
 
@@ -50,6 +53,7 @@ class Monitor:
         self._watch("chunk", JointTrajectory, Pulse())
         self._others: dict[str, tuple[float, DiagnosticStatus]] = {}
         self._lock = threading.Lock()
+        self._level, self._spoke = -1, time.monotonic()  # what was said last, and when
         self.hearing.create_subscription(DiagnosticArray, "/diagnostics", self._hear, 50)
         self._publisher = self.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.node.create_timer(1.0, self.publish)
@@ -85,22 +89,41 @@ class Monitor:
             if heard - when > GONE:
                 found[name] = Health(STALE, f"the node {name} has fallen silent")
             else:
-                found[name] = Health(status.level[0], status.message)
+                found[name] = Health(status.level[0], status.message, _numbers(status))
         return found
 
     def publish(self) -> None:
         found = self.healths()
         own = self.node.get_fully_qualified_name().lstrip("/")
-        array = DiagnosticArray(status=[_status(own, summary(found))])
+        whole = summary(found)
+        self._say(whole)
+        for name in found.keys() - self.pulses.keys():  # limits hit, chunks refused, latencies, ...
+            whole.values.update({f"{name}: {k}": v for k, v in found[name].values.items()})
+        array = DiagnosticArray(status=[_status(own, whole)])
         array.status += [_status(f"{own}/{topic}", found[topic]) for topic in self.pulses]
         array.header.stamp = self.node.get_clock().now().to_msg()
         self._publisher.publish(array)
+
+    def _say(self, whole: Health) -> None:
+        """In the log what has changed, not more often than one can read."""
+        log, quiet = self.node.get_logger(), time.monotonic() - self._spoke < SPOKEN
+        if whole.level != self._level and not quiet:
+            self._level, self._spoke = whole.level, time.monotonic()
+            (log.info if whole.level == OK else log.warning)(whole.message)
 
     def close(self) -> None:
         for spin in self._spins:
             spin.close()
         self.hearing.destroy_node()
         self.node.destroy_node()
+
+
+def _numbers(status: DiagnosticStatus) -> dict[str, float]:
+    found = {}
+    for item in status.values:
+        with contextlib.suppress(ValueError):  # words
+            found[item.key] = float(item.value)
+    return found
 
 
 def _status(name: str, health: Health) -> DiagnosticStatus:

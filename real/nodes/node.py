@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -68,8 +69,13 @@ def run(
     in one line, and the exit status is 1.
     """
     args = list(sys.argv[1:] if args is None else args)
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program,
+        usage=f"{program} --ros-args -p NAME:=VALUE ...",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args(args[: args.index("--ros-args")] if "--ros-args" in args else args)
     stop = threading.Event()

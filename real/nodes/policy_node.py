@@ -48,6 +48,17 @@ from robostack.real.robot import RobotConfig
 from robostack.real.streams import StreamError
 
 LOOK_HZ = 100.0  # how often it is asked whether a chunk is due; it looks only then
+WORDS = {  # what the parameters that PolicyConfig explains mean, for `ros2 param describe`
+    "policy": "folder of a policy or of a run, or ws://HOST:PORT of `robostack serve`",
+    "execute": "rows of a chunk that are due before the next is asked for; 0: half of them",
+    "steps": "of the flow sampler",
+    "level": "noise of the flow sampler",
+    "rtc": "how a chunk goes on from the last one: none, guided, identity, clamped",
+    "seed": "of what the policy draws",
+    "threads": "of torch on the CPU; 0: as many as torch likes",
+    "jpeg_quality": "of pictures that are sent to a server; 0: as they are",
+    "timeout_s": "for a server to answer",
+}
 SETTLE = 10.0  # [s] for a chunk that is under way, before another try begins
 
 
@@ -63,7 +74,7 @@ class PolicyNode(Lifecycle):
         self._start = parameter(self, "start", False, "act as soon as it is active")
         self.settings = PolicyConfig(
             **{
-                f.name: parameter(self, f.name, f.default, "see PolicyConfig", f.name == "policy")
+                f.name: parameter(self, f.name, f.default, WORDS[f.name], f.name == "policy")
                 for f in fields(PolicyConfig)
             }
         )
@@ -143,9 +154,11 @@ class PolicyNode(Lifecycle):
                 raise ValueError("no instruction: set parameter `task`, or publish it on `task`")
             try:
                 self.listener.look()
+                self._runner.check()
             except StreamError as error:
                 raise ValueError(str(error)) from None
-            self._runner.check()
+            except RuntimeError as error:
+                raise ValueError(f"{error}; deactivate and activate to begin anew") from None
             self._runner.forget()
             self._running, self._trouble = True, ""
             self.commander.stand(not self.dry_run)

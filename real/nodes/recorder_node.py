@@ -40,41 +40,22 @@ from robostack.real.nodes.node import (
     parameter,
     run,
 )
-from robostack.real.observing import Senses
 from robostack.real.paths import find
 from robostack.real.rates import Rate
+from robostack.real.recorded import TOLD_ONCE, recorded
 from robostack.real.recording import (
     Recording,
     RecordingError,
-    Topic,
     free_space,
     leftovers,
     slow,
 )
 from robostack.real.robot import RobotConfig
 
-SENSED = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)  # matches any publisher
-TYPES = {  # of what robots sense
-    "Image": "sensor_msgs/msg/Image",
-    "CompressedImage": "sensor_msgs/msg/CompressedImage",
-    "JointState": "sensor_msgs/msg/JointState",
-    "PoseStamped": "geometry_msgs/msg/PoseStamped",
-}
-OURS = {  # recorded where they come; what is latched is in every bag
-    "chunk": "trajectory_msgs/msg/JointTrajectory",
-    "alive": "std_msgs/msg/Bool",
-    "operator/chunk": "trajectory_msgs/msg/JointTrajectory",
-    "operator/deadman": "std_msgs/msg/Bool",
-    "estop": "std_msgs/msg/Bool",
-    "progress": "std_msgs/msg/Float64",
-    "success": "std_msgs/msg/Bool",
-    "termination": "std_msgs/msg/Bool",
-}
-LATCHED_ONES = {
-    "task": "std_msgs/msg/String",
-    "estop_state": "std_msgs/msg/Bool",
-    "sim/success": "std_msgs/msg/Bool",
-}
+# Best effort matches any publisher. Deep enough for half a second in which this process is held up;
+# pictures are large.
+PICTURES = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
+SENSED = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 GB = 2**30
 
 
@@ -93,10 +74,11 @@ class Recorder:
         self._longest = given("longest", 600.0, "an episode is kept and ended after this [s]")
         rates = given("rates", [""], "rates that are expected, as TOPIC=HZ")
         extra = given("topics", [""], "more topics, as TOPIC:PACKAGE/msg/TYPE")
-        self.topics = self._topics(_pairs("rates", rates, "="), _pairs("topics", extra, ":"))
+        self.topics = recorded(self.config, rates, extra, self.node.resolve_topic_name)
         self._rates = {topic.name: Rate() for topic in self.topics.values()}
         self._recording: Recording | None = None
-        self._latched: dict[str, tuple[int, bytes]] = {}
+        self._asked = ""  # the instruction of the episode that is recorded
+        self._latched: dict[str, bytes] = {}  # the last message of each
         self._trouble, self._lock = "", threading.RLock()
         for left in leftovers(self.folder):
             self.node.get_logger().warning(f"{left} was never finished; it stays there")
@@ -109,27 +91,12 @@ class Recorder:
         )
 
     # what is recorded ------------------------------------------------------------------------
-    def _topics(self, rates: dict[str, str], extra: dict[str, str]) -> dict[str, Topic]:
-        """Topics by the name that the config has for them. What is sensed and what is executed is
-        required at the control rate, unless `rates` says otherwise."""
-        sensed = {name: TYPES[kind] for name, kind in Senses(self.config).topics.items()}
-        sensed["executed"] = TYPES["JointState"]
-        types = {**OURS, **LATCHED_ONES, **sensed, **extra}
-        if unknown := set(rates) - set(types):
-            raise ValueError(f"rates: {sorted(unknown)}; recorded are {', '.join(types)}")
-        needed = dict.fromkeys(sensed, self.config.control_hz)
-        needed |= {name: _number(f"rates: {name}", hz) for name, hz in rates.items()}
-        return {
-            name: Topic(self.node.resolve_topic_name(name), kind, needed.get(name, 0.0))
-            for name, kind in types.items()
-        }
-
     def _listen(self) -> None:
         for name, topic in self.topics.items():
-            latched = name in LATCHED_ONES
+            latched = name in TOLD_ONCE
             heard = partial(self._heard, topic.name, latched)
-            qos = LATCHED if latched else SENSED
-            kind = _message_type(topic.type)
+            qos = PICTURES if topic.type.endswith("Image") else SENSED
+            qos, kind = LATCHED if latched else qos, _message_type(topic.type)
             self.data.create_subscription(kind, topic.name, heard, qos, raw=True)
         for quality in (LATCHED, COMMAND):  # said before we were there, or by `ros2 topic pub`
             self.node.create_subscription(String, "task", self._new_task, quality)
@@ -139,7 +106,7 @@ class Recorder:
         self._rates[topic].tick(time.monotonic())
         with self._lock:
             if latched:
-                self._latched[topic] = stamp, message
+                self._latched[topic] = message
             if self._recording is not None:
                 self._recording.put(topic, stamp, message)
 
@@ -182,9 +149,9 @@ class Recorder:
         except RecordingError as error:
             raise ValueError(str(error)) from None
         with self._lock:
-            for topic, (_, message) in self._latched.items():
+            for topic, message in self._latched.items():
                 recording.put(topic, self.node.get_clock().now().nanoseconds, message)
-            self._recording, self._trouble = recording, ""
+            self._recording, self._asked, self._trouble = recording, self._task, ""
         self.node.get_logger().info(f"recording {recording.path}: {self._task}")
         return f"recording {recording.number}"
 
@@ -192,7 +159,7 @@ class Recorder:
         """End the episode and keep it. `ended` says what ended it, if nobody asked for it."""
         recording = self._take()
         about = {
-            "task": self._task,
+            "task": self._asked,
             "success": success,
             "ended": ended,
             "robot": describe(self.config),
@@ -263,24 +230,6 @@ class Recorder:
             spin.close()
         self.data.destroy_node()
         self.node.destroy_node()
-
-
-def _pairs(name: str, items: list[str], sign: str) -> dict[str, str]:
-    """TOPIC=VALUE of a list parameter, in which an empty text is nothing."""
-    found = {}
-    for item in filter(None, items):
-        key, _, value = item.partition(sign)
-        if not (key and value):
-            raise ValueError(f"{name}: expected TOPIC{sign}VALUE, got {item!r}")
-        found[key.strip()] = value.strip()
-    return found
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name}: expected a number, got {text!r}") from None
 
 
 def _message_type(name: str):

@@ -84,7 +84,9 @@ class SimRobotNode:
         self._success: bool | None = None
         self._error: BaseException | None = None
         self._closed, self._ready = threading.Event(), threading.Event()
+        self.done = threading.Event()  # the simulation has failed
         self._advertise(clock)
+        self.node.get_logger().info("building the scene")
         self._thread = threading.Thread(
             target=self._work, args=(make,), name="simulation", daemon=True
         )
@@ -94,6 +96,7 @@ class SimRobotNode:
         if self._error is not None:
             raise self._error
         self._spin = Spin(self.node)
+        self.node.get_logger().info(f"ready: {robot.robot}, seed {seed}, {robot.control_hz:g} Hz")
 
     def _advertise(self, clock: bool) -> None:
         node, robot = self.node, self.robot
@@ -151,6 +154,16 @@ class SimRobotNode:
             return
         finally:
             self._ready.set()
+        try:
+            self._live()
+        except BaseException as error:
+            self._error = error
+            self.node.get_logger().error(f"the simulation failed: {type(error).__name__}: {error}")
+            self.done.set()
+        finally:
+            self._env.close()
+
+    def _live(self) -> None:
         last, commanded = time.monotonic(), False
         while not self._closed.is_set():
             commanded, asked = self._await(last, commanded)
@@ -162,7 +175,6 @@ class SimRobotNode:
             self._publish(self._env.step(self._held.astype(np.float32)))
             self.steps += 1
             self.executed += commanded
-        self._env.close()
 
     def _await(self, last: float, before: bool) -> tuple[bool, list[threading.Event]]:
         """Waits for the next period; whether it has a command, and the resets that are wanted."""
@@ -214,11 +226,15 @@ class SimRobotNode:
         return Diagnostics.OK, message, values
 
     def close(self) -> None:
+        """Raises RuntimeError where the simulation failed: the process must not end well then."""
         self._closed.set()
         with self._change:
             self._change.notify_all()
         self._thread.join(5.0)
         self._spin.close()
+        self.node.destroy_node()
+        if self.done.is_set():
+            raise RuntimeError("the simulation failed") from self._error
 
 
 def _topics(robot: RobotConfig) -> dict[str, tuple[list[int], list[str]]]:

@@ -42,7 +42,7 @@ class Calibration:
         self._todo = [("motion", name, 0) for name in motions]
         self._todo += [("button", name, 0) for name in BUTTONS]
         self._clearly, self._agreed = clearly, ("", 0)
-        self._rest: dict[str, float] = {}
+        self._rest: dict[str, float] | None = None  # where axes are when let go; not known yet
         self._noise, self._waits = 0.0, True  # until all is let go
         self.mapping = Mapping(device=device)
 
@@ -70,7 +70,12 @@ class Calibration:
         """One poll; returns what was understood, "" for nothing yet."""
         if not poll.alive or not self._todo:
             return ""
-        moved = {n: v - self._rest.get(n, v) for n, v in poll.command.items() if self._centred(n)}
+        rest = self._rest or {}
+        moved = {
+            name: value - rest.get(name, value)
+            for name, value in poll.command.items()
+            if abs(rest.get(name, 0.0)) < FAR  # a raw trigger rests at -1, and would drive there
+        }
         if self._waits:
             return self._settle(poll, moved)
         far = max(moved, key=lambda n: abs(moved[n]), default="")
@@ -85,13 +90,9 @@ class Calibration:
             return ""
         return self._take(answer, not poll.buttons)
 
-    def _centred(self, axis: str) -> bool:
-        """Whether an axis rests in the middle; a raw trigger at -1 would drive when let go."""
-        return abs(self._rest.get(axis, 0.0)) < FAR
-
     def _settle(self, poll: Poll, moved: dict[str, float]) -> str:
         """Learn where axes rest, once all is let go."""
-        if not self._rest:
+        if self._rest is None:
             self._rest = dict(poll.command)
         elif not poll.buttons and all(abs(v) < NEAR for v in moved.values()):
             self._noise = max([self._noise, *map(abs, moved.values())])

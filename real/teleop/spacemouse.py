@@ -65,6 +65,6 @@ def _opened(name: str):
         return pyspacemouse.open(device=name or None, axis_convention=ros)
     except Exception as error:  # of three libraries
         raise DeviceError(
-            f"no SpaceMouse can be opened ({error}); is it plugged in, and may you read "
-            "/dev/hidraw*? (a udev rule, see pyspacemouse's README)"
+            f"no SpaceMouse can be opened ({error}). Is libhidapi there (apt install "
+            "libhidapi-hidraw0), is it plugged in, and may you read /dev/hidraw*?"
         ) from None

@@ -173,6 +173,7 @@ def about(mapping: Mapping, env: Env) -> dict:
     used = {n.split("_", 1)[-1] if "_" in n else n for n in env.spec.action_names}
     others = {"fingers": mapping.gripper and (mapping.gripper.toggle or mapping.gripper.close)}
     others |= {"slower": mapping.slower, "faster": mapping.faster}
+    others |= {"hold to drive": mapping.deadman, "clutch": mapping.clutch}
     return {
         "cameras": sorted(env.spec.cameras),
         "drives": mapping.device == "browser",

@@ -125,6 +125,7 @@ class Collector:
         """A period in which nothing is recorded: what is seen stays fresh where it can change."""
         if self.config.drive_always:
             self.step = self.env.step(self.drive.action)
+            self._seen_at = self.clock()
         elif isinstance(self.env, Looks):
             self._look(self.env)
 
@@ -132,6 +133,7 @@ class Collector:
         """What cannot be seen is told; the last picture stays."""
         try:
             self.step, self.blind = env.look(), ""
+            self._seen_at = self.clock()
         except StreamError as error:
             self.blind = str(error)
 
@@ -139,6 +141,7 @@ class Collector:
         """One action of the recording; what the session orders after it."""
         try:
             self.step = self.env.step(self.drive.action)
+            self._seen_at = self.clock()
         except StreamError as error:  # the robot cannot be seen: what was recorded is still good
             return self._stop(str(error), now)
         self.record.actions.append(self.drive.action)
@@ -165,7 +168,7 @@ class Collector:
         """To the start of the present seed, with a hand that holds nothing."""
         self.record, self.waits = None, True
         self.step: Step = self.env.reset(self.session.seed)
-        self.waits = False
+        self.waits, self._seen_at = False, self.clock()
         self.driver.reset()
         self.poll = Poll({}, frozenset(), False)
         self.drive = Drive(self.driver.hold, False, (), "")
@@ -188,6 +191,11 @@ class Collector:
         """[Hz] of the last periods."""
         span = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
         return (len(self._ticks) - 1) / span if span > 0 else 0.0
+
+    def _age(self, now: float) -> float | None:
+        """[s] of the pictures; None while nothing changes before the cameras of a simulation."""
+        moves = self.record is not None or self.config.drive_always or isinstance(self.env, Looks)
+        return round(now - self._seen_at, 2) if moves else None
 
     def status(self) -> dict:
         """Everything that a screen or a page shows, as JSON can hold it."""
@@ -219,6 +227,6 @@ class Collector:
             "rate": round(self.rate(), 1),
             "hz": self.env.spec.control_hz,
             "late": self.late,
-            "age": round(now - self._ticks[-1], 3) if self._ticks else 0.0,
+            "age": self._age(now),
             "free_mb": session.shelves.free() // MB,
         }

@@ -103,8 +103,9 @@ def rows(status: dict) -> list[tuple[str, str, str]]:
         (
             f"{status['rate']:.1f} of {status['hz']:g} Hz",
             f"{status['late']} late",
-            f"arm {status['arm']}" if status["arm"] else "",
+            "" if status["age"] is None else f"pictures {1000 * status['age']:.0f} ms old",
         ),
+        *([(f"arm {status['arm']}", "", "")] if status["arm"] else []),
     ]
 
 

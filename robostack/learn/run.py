@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import robostack
 from robostack.learn import processes
+from robostack.learn.tracking import Tracker, open_trackers
 
 Existing = Literal["refuse", "replace", "reuse"]
 ALONE = (
@@ -63,6 +64,7 @@ class Run:
         processes.join()
         self.path, self.verb = Path(path), verb
         self.started = time.monotonic()
+        self._trackers: list[Tracker] | None = None  # opened with the first line of metrics
         about = {"verb": verb, "config": config, "seed": seed}
         replace = existing == "replace" and self.path.exists()
         self.done = None if replace else finished(self.path)
@@ -118,6 +120,10 @@ class Run:
             return
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
+        if self._trackers is None:
+            self._trackers = open_trackers(self.path)
+        for tracker in self._trackers:
+            tracker.log(step, metrics)
 
     def steps(self, first: int, total: int, label: str) -> Iterator[int]:
         """`range(first, total)` behind a progress bar with the time left."""
@@ -130,6 +136,8 @@ class Run:
             for leftover in self.path.glob("resume.*"):
                 leftover.unlink()
             write_json(self.path / "summary.json", summary)
+        for tracker in self._trackers or []:
+            tracker.close()
         processes.wait()
         return summary
 

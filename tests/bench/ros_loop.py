@@ -36,8 +36,8 @@ CAMERAS = ("left", "right", "wrist")
 JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 HZ, COMMAND_HZ, CAMERA_HZ = 20.0, 100.0, 30.0
 HORIZON = 20  # rows of a chunk
-START = 6.0  # [s] for four interpreters to start
-WARM = 3.0  # [s] before anything is counted
+START = 120.0  # [s] for four interpreters to start; the first time, the arm node compiles
+WARM = 4.0  # [s] for discovery, before anything is counted
 PLAIN = """<?xml version="1.0"?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
   <participant profile_name="plain" is_default_profile="true"><rtps/></participant>
@@ -72,8 +72,8 @@ def wave(now: float) -> np.ndarray:
     return 0.3 * np.sin(0.5 * np.asarray(now)[:, None] + np.arange(len(JOINTS)))
 
 
-def cameras(stop, begin: float) -> dict:
-    """Publishes as camera_node does; pictures that are begun before `begin` do not count."""
+def cameras(stop, begin, ready) -> dict:
+    """Publishes as camera_node does; what is before `begin` does not count."""
     from rclpy.node import Node
     from sensor_msgs.msg import Image
 
@@ -87,12 +87,13 @@ def cameras(stop, begin: float) -> dict:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(8)]
     pace, sent, k = Pace(CAMERA_HZ), 0, 0
+    ready.release()
     while pace.wait(stop):
         stamp = time.time()
         for publisher in publishers:
             publisher.publish(write_image(Image(), images[k % len(images)], stamp))
         k += 1
-        sent += len(publishers) * (stamp >= begin)
+        sent += len(publishers) * (stamp >= begin.value)
     time.sleep(0.5)  # the last ones are on their way
     context.try_shutdown()
     return {"sent": sent}
@@ -105,7 +106,7 @@ class Sine:
         return wave(observation.stamp + np.arange(HORIZON) / HZ).astype(np.float32)
 
 
-def policy(stop, begin: float) -> dict:
+def policy(stop, begin, ready) -> dict:
     """Listens, plans and commands as policy_node does."""
     from rclpy.node import Node
 
@@ -124,7 +125,7 @@ def policy(stop, begin: float) -> dict:
 
     def timed(topic, message, now, heard):
         stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-        if topic.endswith("image_raw") and stamp >= begin:
+        if topic.endswith("image_raw") and stamp >= begin.value:
             latencies.append(now - stamp)
         hear(topic, message, now, heard)
 
@@ -133,6 +134,7 @@ def policy(stop, begin: float) -> dict:
     tell = lambda stamp, chunk: commander.send(chunk, stamp)  # noqa: E731
     runner = AsyncRunner(Sine(), robot().spec, 2, clock=time.time, tell=tell)
     pace = Pace(100.0)
+    ready.release()
     while pace.wait(stop):
         if runner.wants(time.time()):
             try:
@@ -149,13 +151,15 @@ def policy(stop, begin: float) -> dict:
     return {"received": len(latencies), "latency": (median, p99)}
 
 
-def arm(stop, begin: float) -> dict:
+def arm(stop, begin, ready) -> dict:
     from robostack.real.nodes.arm_node import ArmNode
     from robostack.real.nodes.node import connect
 
     context = connect()
     node = ArmNode(context, robot())
-    stop.wait(max(0.0, begin - time.time()))
+    ready.release()
+    while time.time() < begin.value and not stop.wait(0.05):
+        pass
     before = node.arm.counts["underruns"]
     stop.wait()
     underruns = node.arm.counts["underruns"] - before
@@ -164,7 +168,7 @@ def arm(stop, begin: float) -> dict:
     return {"underruns": underruns}
 
 
-def body(stop, begin: float) -> dict:
+def body(stop, begin, ready) -> dict:
     """The robot: follows its commands perfectly, and notes when they come."""
     from rclpy.node import Node
     from sensor_msgs.msg import JointState
@@ -183,18 +187,19 @@ def body(stop, begin: float) -> dict:
         nonlocal at
         stamp, now = seconds(message.header.stamp), time.time()
         at = read_named(message, JOINTS)
-        if stamp >= begin:
+        if stamp >= begin.value:
             stamps.append(stamp)
             commands.append(now - stamp)
 
     def see(message):
-        if (stamp := seconds(message.header.stamp)) >= begin:
+        if (stamp := seconds(message.header.stamp)) >= begin.value:
             chunks.append(time.time() - stamp)
 
     node.create_subscription(JointState, "command/joint", obey, COMMAND)
     node.create_subscription(JointTrajectory, "chunk", see, COMMAND)
     publisher = node.create_publisher(JointState, "joint_states", PUBLISH)
     spin, pace = Spin(node), Pace(COMMAND_HZ)
+    ready.release()
     while pace.wait(stop):
         publisher.publish(write_named(JointState(), JOINTS, at, time.time()))
     spin.close()
@@ -208,11 +213,17 @@ def body(stop, begin: float) -> dict:
     }
 
 
-def role(work, stop, begin: float, answer) -> None:
+def role(work, stop, begin, ready, answer) -> None:
     """One process; its CPU time counts from `begin` on, without imports and discovery."""
     before = []
-    threading.Timer(begin - time.time(), lambda: before.append(time.process_time())).start()
-    told = work(stop, begin)
+
+    def note() -> None:
+        while time.time() < begin.value:
+            time.sleep(0.05)
+        before.append(time.process_time())
+
+    threading.Thread(target=note, daemon=True).start()
+    told = work(stop, begin, ready)
     answer.put(told | {"cpu": time.process_time() - before[0]})
 
 
@@ -226,14 +237,17 @@ def measure(seconds: float, domain: int, profile: Path | None) -> dict:
     os.environ |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     spawn = multiprocessing.get_context("spawn")
     stop, answer = spawn.Event(), spawn.Queue()
-    begin = time.time() + START + WARM
+    begin, ready = spawn.Value("d", float("inf"), lock=False), spawn.Semaphore(0)
     processes = [
-        spawn.Process(target=role, args=(work, stop, begin, answer))
+        spawn.Process(target=role, args=(work, stop, begin, ready, answer))
         for work in (body, arm, policy, cameras)
     ]
     for process in processes:
         process.start()
-    time.sleep(max(0.0, begin + seconds - time.time()))
+    if not all(ready.acquire(timeout=START) for _ in processes):
+        raise RuntimeError(f"not every process was ready within {START:g} s")
+    begin.value = time.time() + WARM
+    time.sleep(WARM + seconds)
     stop.set()
     told = [answer.get(timeout=60) for _ in processes]
     for process in processes:

@@ -234,9 +234,12 @@ def test_what_cannot_be_seen_between_recordings_is_told_until_it_can(tmp_path):
 
     acting = collector(tmp_path, replace(ALONE, start_after=-1), env=Flickers())
     acting._back()
-    told = []
+    told, ages = [], []
     for _ in range(3):
+        acting.clock.sleep(0.4)
         acting.tick()
         told.append(acting.status()["message"])
+        ages.append(acting.status()["age"])
     assert "camera top" in told[0] and "camera top" in told[1] and told[2] == ""
+    assert ages == [0.4, 0.8, 0.0]
     acting.session.shelves.close()

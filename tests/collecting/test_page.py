@@ -201,6 +201,19 @@ def soon(ready):
         time.sleep(0.001)
 
 
+def test_what_is_shown_is_larger_and_what_is_recorded_stays_as_it_is(lift):
+    seen = lift.reset(3).observation.images
+    clock = Clock()
+    view = View(lift, 96, clock)
+    shown = view.pictures(seen)
+    assert {name: image.shape for name, image in shown.items()} == dict.fromkeys(seen, (96, 96, 3))
+    small = cv2.resize(shown["agentview"], (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - seen["agentview"]).mean() < 8  # the same scene
+    again = lift.reset(3).observation.images
+    assert all(np.array_equal(again[name], seen[name]) for name in seen)
+    assert View(lift, 0).pictures(seen) is seen and View(lift, 64).pictures(seen) is seen
+
+
 def collect(collector, press):
     """Run the session; `press` holds just these keys and returns once the server knows it."""
     person, page = Person(collector, MAPPING), collector.page

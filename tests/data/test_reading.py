@@ -7,6 +7,7 @@ import pytest
 import torch
 from fakes import LIFT, SPEC, STACK, make_episode, tiny_size
 
+from robostack import stages
 from robostack.data import reading
 from robostack.data.chunks import ChunkData
 from robostack.data.reading import Reading, StoredChunks, batches, read_windows
@@ -83,6 +84,14 @@ def test_training_from_disk_gives_the_very_same_policy(paths, tmp_path):
     memory, disk = (trained(paths, tmp_path, Reading(p)) for p in ("memory", "disk"))
     for (name, one), other in zip(memory.state_dict().items(), disk.state_dict().values()):
         assert torch.equal(one, other), name
+
+
+def test_a_run_that_was_begun_from_disk_counts_with_pictures_in_memory(paths, tmp_path):
+    def train(how):
+        config = bc.BCConfig(policy=tiny_size(), steps=2, batch=2, reading=Reading(how))
+        return stages.train_bc(config, paths, tmp_path / "run", existing="reuse")
+
+    assert train("disk") == train("memory")  # the second time it is done already
 
 
 def test_damage_is_named_before_training_or_when_the_picture_is_wanted(paths):

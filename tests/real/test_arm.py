@@ -181,6 +181,17 @@ def test_rows_that_are_late_are_dropped_and_the_others_keep_their_times():
     assert world.arm.counts["rows that were late"] == 4
 
 
+def test_targets_that_are_streamed_at_the_rate_of_commands_are_reached_as_fast():
+    once, streamed = World(jointed()), World(jointed())
+    for world in (once, streamed):
+        world.run(0.1)
+    once.chunk(1.0, rows=60)
+    once.run(1.5)
+    streamed.run(1.5, lambda: streamed.chunk(1.0, rows=60))
+    assert once.at == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert streamed.at == pytest.approx([1.0, 1.0], abs=1e-3) and streamed.legal
+
+
 def test_the_operator_takes_over_and_the_policy_has_to_look_again():
     world = moving()
     world.held = True
@@ -327,12 +338,28 @@ def test_after_a_hold_it_goes_on_from_where_somebody_moved_the_arm():
     world.at = world.at - 0.6
     moved_to = world.at.copy()
     world.obey = lambda command: None
-    world.run(0.1)
+    world.run(0.7)
     world.alive = True
     world.chunk(1.0)
     world.run(0.01)
     assert world.command.began
     assert np.abs(world.command.action[:2] - moved_to).max() < 0.01
+
+
+def test_after_a_short_hold_a_measurement_that_lags_moves_no_command_back():
+    world = moving()
+    behind = world.at - 0.3  # more than max_error: the last measurement is old
+    world.alive = False
+    world.run(0.1)
+    world.at, obey = behind, world.obey
+    world.obey = lambda command: None
+    world.alive = True
+    world.chunk(1.0)
+    world.run(0.1)
+    assert world.command.source == POLICY and not world.command.began
+    world.obey = obey
+    world.run(0.5)
+    assert world.legal
 
 
 def test_outside_the_workspace_only_the_operator_moves_it():

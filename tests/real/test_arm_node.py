@@ -15,7 +15,7 @@ from arms import LIMITS, jointed, moved, served
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 from wired import Wire, until
 
@@ -23,7 +23,7 @@ from robostack.config import ConfigError
 from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP
 from robostack.real.messages import read_named, read_pose, seconds, write_named, write_pose
 from robostack.real.nodes.arm_node import ArmNode
-from robostack.real.nodes.node import PUBLISH, connect
+from robostack.real.nodes.node import PUBLISH, SENSOR, connect
 from robostack.real.robot import Action, Arm, Gripper, RobotConfig, Timeouts
 
 DOMAIN = 42
@@ -266,6 +266,15 @@ def test_the_services_enable_stop_and_reset(stage):
     until(lambda: not arm.arm.causes.pressed and arm.arm.safety.resting)
     assert wire.ask("arm/estop_reset").success
     until(lambda: wire.source == POLICY and not wire.stopped[-1])
+
+
+@pytest.mark.parametrize("qos", [SENSOR, PUBLISH], ids=["best effort", "reliable"])
+def test_the_emergency_stop_is_heard_from_every_kind_of_publisher(stage, qos):
+    arm, wire = stage(jointed())
+    publisher = wire.node.create_publisher(Bool, "estop", qos)
+    until(lambda: publisher.get_subscription_count())
+    wire.repeated["stop"] = lambda: publisher.publish(Bool(data=True))
+    until(lambda: wire.source == STOP)
 
 
 def test_diagnostics_tell_why_it_holds_and_what_was_wrong(stage):

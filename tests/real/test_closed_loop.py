@@ -14,6 +14,7 @@ from hands import Hands, serving
 from line_robot import wait_for
 from std_srvs.srv import Trigger
 
+from robostack.real.arm import HOLD, POLICY
 from robostack.real.nodes.env_link import connect as link_to
 from robostack.real.nodes.node import connect
 from robostack.real.paths import find
@@ -46,8 +47,9 @@ class Processes:
             codes[module] = process.wait(30)
         return codes
 
-    def kill(self):
-        for process in self.all.values():
+    def kill(self, *modules):
+        for module in modules or list(self.all):
+            process = self.all.pop(module)
             process.kill()
             process.wait()
 
@@ -88,6 +90,11 @@ def test_a_served_policy_lifts_the_cube_through_every_node(tmp_path):
                 finally:
                     assert call(link, "policy/stop").success
             assert len(lifted) == 2, f"of {list(cubes)} only {lifted} were lifted"
+            link.begin(0)
+            wait_for(lambda: call(link, "policy/start").success, "a start", 60)
+            wait_for(lambda: link._executed[1] == POLICY, "the policy")
+            nodes.kill(f"{NODES}.policy_node")  # in the middle of a chunk
+            wait_for(lambda: link._executed[1] == HOLD, "a hold", 10)
         assert set(nodes.end().values()) == {0}
     finally:
         nodes.kill()

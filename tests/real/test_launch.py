@@ -18,6 +18,7 @@ pytest.importorskip("lifecycle_msgs", reason="lifecycle_msgs are not installed (
 from lifecycle_msgs.msg import Transition
 
 ROOT = Path(__file__).parents[2]
+SIM = str(ROOT / "configs" / "robot" / "sim.yaml")
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 USES = [path.name.removesuffix(".launch.py") for path in FILES]
 
@@ -52,6 +53,12 @@ def nodes(actions):
     return {a.name: a for a in actions if isinstance(a, double.Node)}
 
 
+def needed(use):
+    """What has to be given to a use."""
+    given = {"robot": SIM, "policy": "runs/bc"}
+    return {name: value for name, value in given.items() if name in graph.options(use)}
+
+
 def test_there_is_a_launch_file_for_every_use():
     assert set(USES) == set(graph.PARTS)
 
@@ -61,8 +68,8 @@ def test_a_launch_file_starts_the_nodes_of_its_use(launched, use, tmp_path):
     (tmp_path / "mine.yaml").write_text("{}")
     options = {"namespace": "left", "python": "/venv/bin/python", "log_level": "debug"}
     options["params_file"] = str(tmp_path / "mine.yaml")
-    found = nodes(launched(use, **options))
-    wanted = {process.part.name: process for process in graph.processes([use], {})}
+    found = nodes(launched(use, **options, **needed(use)))
+    wanted = {process.part.name: process for process in graph.processes([use], needed(use))}
     assert set(found) == set(wanted)
     for name, node in found.items():
         assert node.executable == "/venv/bin/python" and node.package is None
@@ -74,7 +81,7 @@ def test_a_launch_file_starts_the_nodes_of_its_use(launched, use, tmp_path):
 
 
 def test_without_arguments_this_interpreter_runs_them(launched):
-    found = nodes(launched("record"))["recorder"]
+    found = nodes(launched("record", robot=SIM))["recorder"]
     assert found.executable == sys.executable and found.files == []
 
 
@@ -97,7 +104,7 @@ def test_the_end_of_the_arm_ends_everything_and_that_of_the_monitor_does_not(lau
 
 
 def test_the_policy_is_configured_and_then_activated(launched):
-    actions = launched("policy", policy="runs/bc")
+    actions = launched("policy", robot=SIM, policy="runs/bc")
     node = nodes(actions)["policy"]
     (change,) = [a.event for a in actions if isinstance(a, double.EmitEvent)]
     assert change.transition_id == Transition.TRANSITION_CONFIGURE and change.matcher(node)
@@ -111,6 +118,8 @@ def test_the_policy_is_configured_and_then_activated(launched):
 def test_a_wrong_argument_is_refused_before_anything_starts(launched):
     with pytest.raises(FileNotFoundError, match="nope.yaml"):
         launched("sim", robot="nope.yaml")
+    with pytest.raises(graph.GraphError, match="robot must be given"):
+        launched("robot")
     with pytest.raises(graph.GraphError, match="expected true or false"):
         launched("sim", use_sim_time="maybe")
 
@@ -134,7 +143,7 @@ sys.exit(service.run())
 @pytest.mark.slow
 @pytest.mark.skipif(not has_launch_ros(), reason="launch_ros is not installed (ROS 2 has it)")
 def test_ros_2_itself_launches_a_recorder_and_ends_it(tmp_path):
-    given = ["namespace:=left", f"folder:={tmp_path}", "task:=lift: it"]
+    given = [f"robot:={SIM}", "namespace:=left", f"folder:={tmp_path}", "task:=lift: it"]
     command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch" / "record.launch.py"), *given]
     child = subprocess.Popen(
         command,

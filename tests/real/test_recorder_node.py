@@ -128,6 +128,31 @@ def test_a_discarded_episode_goes_to_the_trash_and_a_stopped_recorder_keeps_its_
     assert bag.about["task"] == "push the cube" == bag.last("task").data  # which was said before
 
 
+def test_a_disk_that_fails_ends_the_episode_and_is_told_of(desk, tmp_path):
+    desk.steady()
+    assert desk.call("start")[0]
+    desk.recorder._recording.error = OSError(28, "No space left on device")
+    wait_for(lambda: "could not be finished" in desk.recorder._report()[1], "the news of it")
+    level, text, _ = desk.recorder._report()
+    assert "000000 could not be finished ([Errno 28] No space left" in text and level != b"\x00"
+    desk.steady()
+    assert (tmp_path / "bags" / "partial" / "000000").is_dir()
+    assert desk.call("start") == (True, "recording 000001")  # and it goes on
+    assert desk.call("keep")[0]
+
+
+def test_an_episode_that_was_forgotten_is_kept_and_ended(stage, config, tmp_path):
+    desk = Desk(config, tmp_path / "bags", "task:=lift", "longest:=1.0")
+    try:
+        desk.steady()
+        assert desk.call("start")[0]
+        wait_for((tmp_path / "bags" / "000000").is_dir, "the episode")
+        about = Bag(tmp_path / "bags" / "000000").about
+        assert about["ended"] == "longer than 1 s" and about["success"] is None
+    finally:
+        desk.close()
+
+
 @pytest.mark.parametrize(
     ("parameter", "complaint"),
     [

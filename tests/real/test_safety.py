@@ -208,6 +208,17 @@ def test_an_arm_that_is_found_outside_may_only_come_in():
     assert before == pytest.approx(1.5)
 
 
+def test_a_pose_that_was_found_outside_and_came_in_stays_in():
+    safety, _ = seeded(moved(backend="pose", command_hz=100.0), 0.6)  # x to 0.4, y to 0.5
+    measured = np.array([0.6, 0.6])
+    for wish in [1.0] * 30 + [-1.0] * 60 + [1.0] * 200:
+        x, y = measured
+        safety.step(np.full(4, wish), measured)
+        measured = safety.placed[:2]
+        assert measured[0] <= max(x, 0.4) + 1e-12 and measured[1] <= max(y, 0.5) + 1e-12
+    assert measured == pytest.approx([0.4, 0.5], abs=1e-6)
+
+
 def test_an_arm_that_is_blocked_is_not_wound_up():
     robot = jointed()
     safety, blocked = seeded(robot, 0.0)

@@ -145,7 +145,7 @@ def test_success_is_told_when_it_changes_also_to_who_comes_late(stage):
     until(lambda: robot.steps > steps + 3)
     told = []
     wire.node.create_subscription(Bool, "sim/success", lambda m: told.append(m.data), LATCHED)
-    until(lambda: told == [True])
+    until(lambda: told == [True], 15, lambda: f"{told}, {robot._success}, {robot.steps}")
     env.success = False
     until(lambda: told == [True, False])
 
@@ -190,4 +190,16 @@ def test_an_environment_that_cannot_be_built_is_told():
 
     with pytest.raises(ValueError, match="no such task"):
         SimRobotNode(context, ROBOT, make)
+    context.try_shutdown()
+
+
+def test_a_simulation_that_fails_is_no_robot_that_stands_still():
+    context = connect(domain_id=DOMAIN)
+    env = Sliding(ROBOT)
+    robot = SimRobotNode(context, ROBOT, lambda: env)
+    env.at = np.zeros(7)  # which it cannot step from
+    assert robot.done.wait(20)  # `run` ends the process then
+    with pytest.raises(RuntimeError, match="the simulation failed"):
+        robot.close()
+    assert env.closed
     context.try_shutdown()

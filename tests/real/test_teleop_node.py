@@ -36,7 +36,7 @@ class Desk:
     """A line robot with its arm node, a teleop node, and somebody with a pad."""
 
     def __init__(self, folder, mapping):
-        (folder / "robot.yaml").write_text(yaml.safe_dump(VALUES))
+        (folder / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
         (folder / "mapping.yaml").write_text(yaml.safe_dump(mapping))
         given = [f"robot:={folder}/robot.yaml", f"device:={folder}/mapping.yaml"]
         args = ["--ros-args", *(word for p in given for word in ("-p", p))]
@@ -157,7 +157,7 @@ def test_one_button_starts_and_keeps_a_recording(desk):
 
 
 def test_mistakes_are_one_line(tmp_path, capfd):
-    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES))
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
     given = ["-p", f"robot:={tmp_path}/robot.yaml", "-p", "device:=joystick"]
     assert main(["--ros-args", *given]) == 1
     assert "mapping 'joystick': expected a .yaml file or one of" in capfd.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 
 import yaml
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from staged import CONFIG, Stage
 from std_msgs.msg import Bool, Float64
@@ -121,13 +121,20 @@ def test_the_monitor_tells_of_every_topic_and_names_the_one_that_stops(bench, st
     assert said["monitor/front/image_raw"].level == b"\x00"
 
 
+def _keys(statuses):
+    return {item.key for status in statuses if status.name == "monitor" for item in status.values}
+
+
 def test_the_monitor_misses_a_node_that_fell_silent(bench, monkeypatch):
     monkeypatch.setattr("robostack.real.nodes.monitor_node.GONE", 1.5)
     publisher = bench.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-    from diagnostic_msgs.msg import DiagnosticStatus
-
     monitor = bench(Monitor)
-    warned = DiagnosticStatus(name="arm", level=b"\x01", message="limits hit")
+    hits = [KeyValue(key="limited dx", value="12"), KeyValue(key="mode", value="moves")]
+    warned = DiagnosticStatus(name="arm", level=b"\x01", message="limits hit", values=hits)
+    told_of = []
+    bench.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda m: told_of.extend(m.status), 10
+    )
     array = DiagnosticArray(status=[warned, DiagnosticStatus(name="right/arm", level=b"\x02")])
 
     def told():
@@ -136,6 +143,8 @@ def test_the_monitor_misses_a_node_that_fell_silent(bench, monkeypatch):
 
     wait_for(told, "the arm's status")
     assert monitor.healths()["arm"].message == "limits hit"
+    wait_for(lambda: "arm: limited dx" in _keys(told_of), "the limits that were hit")
+    assert "arm: mode" not in _keys(told_of), "numbers alone"
     assert "right/arm" not in monitor.healths(), "another arm's has a monitor of its own"
     wait_for(lambda: monitor.healths()["arm"].level == 3, "its absence")
     assert "the node arm has fallen silent" in monitor.healths()["arm"].message

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +20,19 @@ ENOUGH = 20  # steps below which nothing is said
 AXES = ("x", "y", "z")
 
 
-def check_conventions(episodes: Sequence[Episode]) -> list[Convention]:
+@dataclass(frozen=True)
+class Trace:
+    """An episode without its pictures, which may be too many to keep."""
+
+    spec: RobotSpec
+    states: np.ndarray  # f32[T+1, S]
+    actions: np.ndarray  # f32[T, A]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def check_conventions(episodes: Sequence[Episode | Trace]) -> list[Convention]:
     """All checks that the names and numbers of episodes of one robot allow."""
     spec = episodes[0].spec
     found = [
@@ -39,7 +52,7 @@ def _find(names: Sequence[str], *parts: str) -> int | None:
     return hits[0] if len(hits) == 1 else None
 
 
-def _gripper(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _gripper(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Does a larger gripper action go with a smaller opening? Told by the opening's motion after
     each change of the action, one vote a change."""
     action = _find(spec.action_names, "gripper", "grasp")
@@ -88,7 +101,7 @@ def _pairs(spec: RobotSpec) -> list[tuple[int, int]]:
     return pairs
 
 
-def _meaning(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _meaning(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Is an action where to go, or how far? Motion is explained by the distance to a target, or by
     the action alone; what holds must do nearly as well as the other in every dimension."""
     pairs = _pairs(spec)
@@ -121,7 +134,7 @@ def _meaning(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
     return Convention("action", declared, found, 1 - min(worst.values()) / worst[found], evidence)
 
 
-def _columns(episodes: Sequence[Episode], i: int, j: int) -> tuple[np.ndarray, ...]:
+def _columns(episodes: Sequence[Episode | Trace], i: int, j: int) -> tuple[np.ndarray, ...]:
     """Of all steps: action i, state j now and LAGS steps later."""
     rows = [
         (e.actions[: len(e) - LAGS + 1, i], e.states[: len(e) - LAGS + 1, j], e.states[LAGS:, j])
@@ -148,7 +161,7 @@ def _vectors(spec: RobotSpec) -> tuple[list[int], list[int]] | None:
     return [pairs[a][0] for a in AXES], [pairs[a][1] for a in AXES]
 
 
-def _frame(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _frame(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Is a commanded translation in the frame of the measured position? The rotation between what
     was asked and what happened (Kabsch 1976) should be none."""
     found = _vectors(spec)
@@ -175,7 +188,7 @@ def _frame(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
     )
 
 
-def _angles(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _angles(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Degrees or radians, of joints, by their size."""
     joints = [
         j
@@ -201,7 +214,7 @@ def _angles(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
     return Convention("angles", declared, "radians", min(0.95, 0.6 + largest / 10), evidence)
 
 
-def _lengths(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _lengths(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Metres or millimetres, of positions, by their size."""
     places = [
         j
@@ -217,7 +230,7 @@ def _lengths(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
     return Convention("lengths", declared, found, 0.95 if found else 0.0, evidence)
 
 
-def _quaternion(spec: RobotSpec, episodes: Sequence[Episode]) -> Convention | None:
+def _quaternion(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Whether what is called a quaternion has length 1, and where its scalar stands by name."""
     parts = [
         j for j, n in enumerate(spec.state_names) if n.lower().endswith(("qw", "qx", "qy", "qz"))

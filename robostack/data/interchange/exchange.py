@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from robostack.data.interchange.conventions import check_conventions
+from robostack.data.interchange.conventions import Trace, check_conventions
 from robostack.data.interchange.report import BadEpisode, Convention, FormatError, Problem, Report
 from robostack.data.store import Store
 from robostack.types import Episode, RobotSpec, ShapeError
@@ -130,7 +130,7 @@ def bring(
             store.append(episode)
             report.episodes += 1
             if len(first) < CHECKED:
-                first.append(episode)
+                first.append(Trace(episode.spec, episode.states, episode.actions))
         if not first:
             raise FormatError(f"no episode of {report.source} can be imported:\n{_listed(report)}")
         report.conventions = [*source.conventions(), *check_conventions(first)]

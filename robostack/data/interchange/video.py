@@ -79,7 +79,7 @@ def read_video(
                     raise BadEpisode(
                         field,
                         f"{path.name}: a picture at {frame.time:.4f} s, expected {wanted:.4f} s; "
-                        f"its rate is {float(stream.average_rate or 0):.4g} Hz, expected {fps:.4g}",
+                        f"its rate is {float(stream.average_rate or 0):.4g} Hz, not {fps:.4g} Hz",
                     )
                 frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) == count:

@@ -7,12 +7,12 @@ config.py says what can be chosen, loop.py is the loop; each algorithm is a file
     step_nft.py         nft: towards what went well and away from what did not, without likelihoods
     rlpd.py             rlpd: the policy stays, small networks choose among and nudge its chunks
 
-over advantages.py (pure functions), replay.py, critic.py, traces.py (what the sampler drew) and
-flow_learner.py (what those share that train the velocity field).
+over advantages.py (pure functions), replay.py, critic.py, curiosity.py, traces.py (what the sampler
+drew) and flow_learner.py (what those share that train the velocity field).
 """
 
-from robostack.learn.rl.config import RLConfig
-from robostack.learn.rl.loop import LIKELIHOOD, Outside, train
+from robostack.learn.rl.config import CuriosityConfig, RLConfig
+from robostack.learn.rl.loop import LIKELIHOOD, Outside, Score, train
 from robostack.learn.rl.traces import Acting
 
-__all__ = ["LIKELIHOOD", "Acting", "Outside", "RLConfig", "train"]
+__all__ = ["LIKELIHOOD", "Acting", "CuriosityConfig", "Outside", "RLConfig", "Score", "train"]

@@ -88,6 +88,17 @@ class RLPDConfig:
 
 
 @dataclass(frozen=True)
+class CuriosityConfig:
+    """A bonus for where the policy has not been, annealed to 0 (see curiosity.py)."""
+
+    weight: float = 0.0  # of each step, in units of success, at first; 0: there is none
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(f"curiosity: expected a weight of 0 or more, got {self.weight}")
+
+
+@dataclass(frozen=True)
 class RLConfig:
     """Online fine-tuning from an existing policy."""
 
@@ -114,9 +125,12 @@ class RLConfig:
     group: GroupConfig = field(default_factory=GroupConfig)
     nft: NFTConfig = field(default_factory=NFTConfig)
     rlpd: RLPDConfig = field(default_factory=RLPDConfig)
+    curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
+    refresh: int = 0  # iterations after which learned rewards go on learning from all rollouts
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of images: awr and filtered
     first_seed: int = 50_000  # of the environment, for rollouts
+    keep: bool = False  # the policy of every iteration, in rollout-policy/
     alarms: Alarms = field(default_factory=Alarms)  # of reward hacking
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from robostack.alarms import Watch
 from robostack.data.store import Store
 from robostack.learn.readings import Readings
 from robostack.learn.rl.config import RLConfig
+from robostack.learn.rl.curiosity import Curiosity
 from robostack.learn.rl.flow_learner import Algorithm
 from robostack.learn.rl.policy_gradient import GRPO, PPO
 from robostack.learn.rl.replay import Replay
@@ -53,6 +54,8 @@ class Outside:
     s having been reset with hash_seed(s, k)."""
     score: Score
     check: Check | None = None  # of each iteration's policy; the best one is what is returned
+    refresh: Callable[[int], Score] | None = None
+    """Score of an iteration whose rewards have learned from all rollouts before it."""
 
 
 def train(
@@ -73,9 +76,14 @@ def train(
     replay = Replay(start.spec, start.config.horizon, config)
     for episode in demonstrations:
         replay.add(episode, outside.score(episode))
+    if config.refresh and outside.refresh is None:
+        raise ValueError(f"rl: refresh={config.refresh}: expected 0, or rewards that can learn")
     readings = Readings(start, replay.data, seed)
+    curiosity = None
+    if config.curiosity.weight:
+        curiosity = Curiosity(config.curiosity, replay.data.episodes, seed)
     algorithm = _algorithm(config, start, replay, seed, acting)
-    turns = _Turns(config, algorithm, outside, replay, readings, run, label)
+    turns = _Turns(config, algorithm, outside, replay, readings, curiosity, run, label)
     store = Store.create(run.path / "store", start.spec)
     done, raised = algorithm.resume(run), []
     for iteration in range(config.iterations):
@@ -103,9 +111,11 @@ class _Turns:
         outside: Outside,
         replay: Replay,
         readings: Readings,
+        curiosity: Curiosity | None,
         run: Run,
         label: str,
     ):
+        self.curiosity, self.score = curiosity, outside.score
         self.config, self.algorithm, self.outside, self.run = config, algorithm, outside, run
         self.replay, self.readings, self.label = replay, readings, label
         self.watch = Watch(config.alarms, _kept(run.path / HISTORY))
@@ -115,9 +125,11 @@ class _Turns:
     def turn(self, iteration: int, store: Store, relived: bool) -> list[str]:
         """Returns the alarms that the iteration's rollouts raised."""
         episodes = self._rollouts(store, iteration)
-        scores = [self.outside.score(e) for e in episodes]
-        for episode, judged in zip(episodes, scores):
-            self.replay.add(episode, judged)
+        if self.config.refresh and iteration and iteration % self.config.refresh == 0:
+            self.score = self.outside.refresh(iteration)
+            self.replay.judge_again(self.score)
+        scores = [self.score(e) for e in episodes]
+        curious = self._add(episodes, scores, iteration)
         if iteration == 0:
             self.readings.base(episodes, scores)
         if relived:
@@ -136,11 +148,27 @@ class _Turns:
         self.metrics = learned | {
             "rollout_success": float(np.mean([bool(e.success) for e in episodes])),
             "rollouts": count * (iteration + 1),
+            **curious,
             "potential_gain": float(np.mean([s.potential[-1] - s.potential[0] for s in scores])),
             **{f"alarm_{name}": value for name, value in taken.items()},
         }
         self._save(iteration)
         return raised
+
+    def _add(
+        self, episodes: list[Episode], scores: list[Scores], iteration: int
+    ) -> dict[str, float]:
+        """To the replay; returns what there is to tell of curiosity."""
+        if self.curiosity is None:
+            for episode, judged in zip(episodes, scores):
+                self.replay.add(episode, judged)
+            return {}
+        weight = self.curiosity.weight(iteration, self.config.iterations)
+        paid = [self.curiosity.bonus(episode, weight) for episode in episodes]
+        for episode, judged, bonus in zip(episodes, scores, paid):
+            self.replay.add(episode, judged, bonus)
+        self.curiosity.learn(episodes, iteration)
+        return {"curiosity": float(np.concatenate(paid).mean()), "curiosity_weight": weight}
 
     def _bar(self, iteration: int):
         label = f"{self.label} {iteration + 1}/{self.config.iterations}"
@@ -202,7 +230,8 @@ class _Turns:
         ended = {"stopped": {"iteration": iteration + 1, "alarms": raised}} if raised else {}
         if self.checks:
             ended |= {"checks": self.checks, "best_iteration": best}
-        shutil.rmtree(self.run.path / "rollout-policy", ignore_errors=True)
+        if not self.config.keep:
+            shutil.rmtree(self.run.path / "rollout-policy", ignore_errors=True)
         self.run.finish({"rollouts": rollouts, **self.metrics, **ended})
 
 

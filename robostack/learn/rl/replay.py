@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,14 +28,22 @@ class Replay:
         self.data = ChunkData(spec, horizon)
         self.rewards: list[np.ndarray] = []  # f32[T] of each episode
         self._frames: list[np.ndarray] = []
+        self._bonus: list[np.ndarray | float] = []
 
     def __len__(self) -> int:
         return len(self.rewards)
 
-    def add(self, episode: Episode, scores: Scores) -> None:
+    def add(self, episode: Episode, scores: Scores, bonus: np.ndarray | None = None) -> None:
+        """`bonus` f32[T] is paid besides."""
         self.data.add(episode)
         self._frames.append(shrink(episode.images, SIDE))
-        self.rewards.append(self._earned(episode, scores))
+        self._bonus.append(0.0 if bonus is None or self.config.constant_reward else bonus)
+        self.rewards.append(self._earned(episode, scores) + self._bonus[-1])
+
+    def judge_again(self, score: Callable[[Episode], Scores]) -> None:
+        """By rewards that have learned more since."""
+        for i, episode in enumerate(self.data.episodes):
+            self.rewards[i] = self._earned(episode, score(episode)) + self._bonus[i]
 
     def _earned(self, episode: Episode, scores: Scores) -> np.ndarray:
         config = self.config

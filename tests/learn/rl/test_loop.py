@@ -193,3 +193,52 @@ def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
     ends = [finished(tmp_path / name)["stopped"] for name in ("whole", "cut")]
     assert ends[0] == ends[1] and ends[0]["iteration"] == 4
     assert weights(again) == weights(whole) != weights(vla)
+
+
+def test_curiosity_pays_for_new_places_and_less_and_less(vla, new_run):
+    config = replace(CONFIG, curiosity=rl.CuriosityConfig(weight=0.1), shaping=0.0)
+    run = new_run("curious")
+    train(vla, run, config=config)
+    rows = metrics(run)
+    assert [row["curiosity_weight"] for row in rows] == [0.1, 0.05, 0]
+    assert rows[0]["curiosity"] > 0 and rows[2]["curiosity"] == 0
+
+
+def test_rewards_that_learn_more_judge_everything_again(vla, new_run):
+    asked = []
+
+    def refresh(iteration):
+        asked.append(iteration)
+        return lambda episode: Scores(*np.full((2, len(episode) + 1), 0.5, np.float32))
+
+    world = replace(rl.Outside(collect, score), refresh=refresh)
+    config = replace(CONFIG, refresh=2)
+    rl.train(config, vla, world, DEMOS, new_run("refreshed"))
+    assert asked == [2]
+    with pytest.raises(ValueError, match="refresh=2: expected 0, or rewards that can learn"):
+        train(vla, new_run("cannot"), config=config)
+
+
+def test_the_policy_that_did_best_in_trials_is_kept(vla, new_run, weights):
+    rates = iter([0.2, 0.9, 0.4])
+    tried = []
+
+    def check(folder):
+        tried.append(weights(VLA.load(folder)))
+        return next(rates)
+
+    run = new_run("checked")
+    trained = rl.train(CONFIG, vla, rl.Outside(collect, score, check), DEMOS, run)
+    assert weights(trained) == tried[1] != tried[2]
+    assert finished(run.path)["checks"] == [0.2, 0.9, 0.4]
+    assert finished(run.path)["best_iteration"] == 2
+    assert [row["checked_success"] for row in metrics(run)] == [0.2, 0.9, 0.4]
+    assert not (run.path / "rollout-policy").exists()
+
+
+def test_every_iteration_s_policy_is_kept_if_asked(vla, new_run, weights):
+    run = new_run("kept")
+    trained = train(vla, run, config=replace(CONFIG, keep=True))
+    kept = [VLA.load(f) for f in sorted((run.path / "rollout-policy").iterdir())]
+    assert len(kept) == 4 and weights(kept[0]) == weights(vla)
+    assert weights(kept[3]) == weights(trained)

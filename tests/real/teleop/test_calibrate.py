@@ -6,7 +6,7 @@ import pytest
 from robostack.real.teleop.calibrate import BUTTONS, MOTIONS, Calibration
 from robostack.real.teleop.device import Poll
 from robostack.real.teleop.driver import Driver
-from robostack.real.teleop.mapping import read_mapping, write_mapping
+from robostack.real.teleop.mapping import Motion, read_mapping, write_mapping
 from robostack.types import RobotSpec
 
 REST = {"x": 0.01, "y": -0.02, "trigger": -1.0}
@@ -72,6 +72,13 @@ def test_a_trigger_that_rests_at_its_end_is_no_motion():
     for _ in range(3):
         asking.feed(pushed())
     assert [asking.feed(pushed(trigger=1.0)) for _ in range(5)] == [""] * 5
+
+
+def test_a_device_without_axes_can_be_asked_too():
+    asking = Calibration("keyboard", motions=("dx",))
+    for keys in ([], [], "w", "w", "w", [], "s", "s", "s"):
+        asking.feed(Poll({}, frozenset(keys), True))
+    assert asking.mapping.motions == {"dx": Motion(plus="w", minus="s")}
 
 
 def test_a_lost_device_answers_nothing():

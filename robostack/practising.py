@@ -1,0 +1,124 @@
+"""The stage that improves a policy on its own rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from robostack.config import to_dict
+from robostack.data.store import read_episodes, require_episodes
+from robostack.learn import rl
+from robostack.learn.reward import RewardConfig
+from robostack.learn.run import Existing, Run, finished
+from robostack.policy.checkpoint import policy_folder
+from robostack.policy.vla import VLA
+from robostack.protocols import Reward, Scores
+from robostack.rewards.combine import combine, explained
+from robostack.rewards.load import LEARNED, load_reward
+from robostack.rewards.saved import RewardError
+from robostack.sim.arena import Arena
+from robostack.sim.worker import RunnerConfig
+from robostack.stages import EvaluateConfig, Simulated, require_policy, success_of, train_reward
+from robostack.types import Episode
+
+ACTING = ("execute", "steps", "level")  # of a runner: what a rollout's likelihood depends on
+
+
+@dataclass(frozen=True)
+class TrainRLConfig:
+    """Online fine-tuning in simulation."""
+
+    rl: rl.RLConfig = field(default_factory=rl.RLConfig)
+    weights: dict[str, float] = field(
+        default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
+    )
+    runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
+    refresh_steps: int = 200  # of a learned reward, every rl.refresh iterations
+    check: bool = False  # try each iteration's policy on `trials`, and keep the best
+    trials: EvaluateConfig = field(
+        default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
+    )
+
+    def way(self) -> RunnerConfig:
+        """How rollouts are executed. Raises ValueError where they could not be learned from."""
+        runner, algorithm = self.runner, self.rl.algorithm
+        if algorithm not in rl.LIKELIHOOD:
+            return runner
+        plain = replace(RunnerConfig(), **{n: getattr(runner, n) for n in ACTING})
+        if replace(runner, once=False) != plain or runner.level <= 0 or runner.steps < 2:
+            raise ValueError(
+                f"algorithm={algorithm} needs the likelihood of what was drawn: expected "
+                f"runner.level above 0, runner.steps of 2 or more, and nothing else of the "
+                f"runner but execute, got {runner}"
+            )
+        return replace(plain, once=True)
+
+
+@dataclass(frozen=True)
+class TrainRLCommand(Simulated, TrainRLConfig):
+    pass
+
+
+def train_rl(
+    arena: Arena,
+    config: TrainRLConfig,
+    policy: Path,
+    rewards: dict[str, Reward],
+    demonstrations: list[Path],
+    out: Path,
+    seed: int = 0,
+    existing: Existing = "refuse",
+    label: str = "train rl",
+) -> dict:
+    way = config.way()
+    require_policy(policy)
+    require_episodes(demonstrations)
+    missing = sorted(set(config.weights) - set(rewards))
+    if missing:
+        raise RewardError(f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}")
+    settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
+    run = Run(out, "train rl", settings, seed, existing)
+    if run.done:
+        return run.done
+    start, judges = VLA.load(policy_folder(policy)), Judges(rewards, config)
+
+    def roll(folder: Path, seeds: list[int], tries: int) -> Iterator[Episode]:
+        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries)
+
+    def refresh(iteration: int) -> rl.Score:
+        judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)
+        return judges.score
+
+    check = success_of(arena, config.trials) if config.check else None
+    outside = rl.Outside(roll, judges.score, check, refresh if judges.learned else None)
+    acting = rl.Acting(**{name: getattr(way, name) for name in ACTING})
+    demos = read_episodes(demonstrations)
+    try:
+        rl.train(config.rl, start, outside, demos, run, seed, label, acting)
+    except ValueError:  # settings that cannot be
+        run.abandon()
+        raise
+    return finished(out)
+
+
+class Judges:
+    """The rewards that have a say, and those of them that can go on learning."""
+
+    def __init__(self, rewards: dict[str, Reward], config: TrainRLConfig):
+        self.config = config
+        self.rewards = {name: rewards[name] for name in config.weights}
+        self.learned = [name for name in self.rewards if name in LEARNED]
+
+    def score(self, episode: Episode) -> Scores:
+        said = {name: explained(reward, episode) for name, reward in self.rewards.items()}
+        return combine(said, self.config.weights)
+
+    def refresh(self, data: list[Path], run: Path, iteration: int, seed: int) -> None:
+        """Let them learn from demonstrations and all rollouts so far, each from where it was."""
+        for name in self.learned:
+            out = run / "rewards" / f"{iteration:03d}" / name
+            learning = RewardConfig(kind=name, steps=self.config.refresh_steps)
+            start = self.rewards[name].home
+            train_reward(learning, data, out, seed, existing="reuse", start=start)
+            self.rewards[name] = load_reward(out)

@@ -1,0 +1,208 @@
+"""Success against the number of online rollouts, with the controls that say what did it.
+
+    python tests/bench/rl_rollouts.py --quick                          # one cell, Lift, seed 0
+    python tests/bench/rl_rollouts.py --out runs/rl-rollouts           # the main arms, all tasks
+    python tests/bench/rl_rollouts.py --out runs/rl-rollouts --task Lift --arms algorithms
+
+Every arm of every seed is a folder; what is there is gone on from and re-used. All arms of a seed
+begin at the same cloned policy, and all are evaluated on the same starts, which nothing was trained
+on. The last line is a JSON object; with more than one task or arm it has them all under "tasks".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from robostack import config as configs
+from robostack import practising, score, stages
+from robostack.evaluate import paired_bootstrap, wilson
+from robostack.learn.bc import BCConfig
+from robostack.learn.rl import LIKELIHOOD
+from robostack.learn.run import write_json
+from robostack.policy.vla import VLAConfig
+from robostack.sim.arena import Arena
+from robostack.sim.env import EnvConfig
+from robostack.stages import CollectConfig, EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a task is cloned to between 5 and 60 %, and how long it may practise."""
+
+    demos: int
+    cloning: int  # steps
+    seeds: int = 2
+    iterations: int = 5
+    episodes: int = 30  # rollouts an iteration
+
+
+TASKS = {
+    "Lift": Setting(8, 1200, seeds=3),
+    "Stack": Setting(24, 2500),
+    "PickPlaceCan": Setting(16, 2000, iterations=10, episodes=50),
+    "metaworld/door-open-v3": Setting(4, 800, seeds=1),
+    "metaworld/drawer-open-v3": Setting(4, 800, seeds=1),
+    "metaworld/button-press-topdown-v3": Setting(4, 800, seeds=1),
+}
+MAIN = {
+    "shaped": {},
+    "sparse": {"shaping": 0.0},
+    "naive": {"naive": True},
+    "filtered": {"algorithm": "filtered", "shaping": 0.0},
+}
+ALGORITHMS = {
+    "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-4},
+    "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-4, "episodes": 32},
+    "nft": {"algorithm": "nft", "lr": 1e-4},
+    "rlpd": {"algorithm": "rlpd", "updates": 600},
+}
+CLONING = "more cloning"
+SETS = {"main": [*MAIN, CLONING], "algorithms": list(ALGORITHMS)}
+ARMS = MAIN | ALGORITHMS
+EXPLORE = 0.1  # by which rollouts are pulled aside, where no likelihood is asked for
+
+
+class Cell:
+    """One seed of one task: its cloned policy, and each arm that goes on from there."""
+
+    def __init__(self, arena: Arena, task: str, seed: int, episodes: int, out: Path):
+        self.arena, self.setting, self.seed = arena, TASKS[task], seed
+        self.evaluation = EvaluateConfig(episodes=episodes)
+        self.out = out / task.replace("/", "-") / f"seed-{seed}"
+        self.label = f"{task} {seed}"
+
+    def clone(self) -> None:
+        demos = CollectConfig(seeds=self.setting.demos, first_seed=1_000 * self.seed)
+        stages.collect(self.arena, demos, self.out / "demos", existing="reuse")
+        cloning = BCConfig(steps=self.setting.cloning)
+        stages.train_bc(cloning, [self.out / "demos"], self.out / "bc", self.seed, existing="reuse")
+
+    def config(self, name: str) -> practising.TrainRLConfig:
+        own, base = ARMS[name], practising.TrainRLConfig(weights={"keypoints": 1.0})
+        counts = {"iterations": self.setting.iterations, "episodes": self.setting.episodes}
+        changed = counts | {"first_seed": 50_000 + 1_000 * self.seed, "keep": True} | own
+        rl = configs.build(type(base.rl), configs.to_dict(base.rl) | changed)
+        explore = 0.0 if rl.algorithm in LIKELIHOOD else EXPLORE
+        return replace(base, rl=rl, runner=replace(base.runner, explore=explore))
+
+    def learn(self, name: str) -> None:
+        folder, demos = self.out / name, [self.out / "demos"]
+        if name == CLONING:
+            rl = self.config("shaped").rl
+            longer = BCConfig(steps=rl.iterations * rl.updates, lr=rl.lr)
+            stages.train_bc(longer, demos, folder, self.seed, self.out / "bc", existing="reuse")
+            return
+        config = self.config(name)
+        rewards = score.load_rewards(list(config.weights), demos, VLAConfig().horizon)
+        given = self.out / "bc", rewards, demos, folder, self.seed
+        practising.train_rl(
+            self.arena, config, *given, existing="reuse", label=f"{self.label} {name}"
+        )
+
+    def policies(self, name: str) -> dict[int, Path]:
+        """By the number of rollouts that each learned from."""
+        folder = self.out / name
+        if name == "bc":
+            return {0: folder}
+        if name == CLONING:
+            return {self.setting.iterations * self.setting.episodes: folder}
+        each = self.config(name).rl.episodes
+        kept = sorted((folder / "rollout-policy").iterdir())
+        return {k * each: path for k, path in enumerate(kept) if k}
+
+    def evaluate(self, name: str, every: bool) -> dict[int, list[int]]:
+        """{rollouts: outcomes on the shared starts}, of the last policy or of all of them."""
+        policies = self.policies(name)
+        counts = sorted(policies) if every else [max(policies)]
+        return {
+            count: stages.evaluate(
+                self.arena,
+                self.evaluation,
+                policies[count],
+                self.out / f"{name}-eval" / f"{count:04d}",
+                existing="reuse",
+                label=f"{self.label} {name} after {count}",
+            )["outcomes"]
+            for count in counts
+        }
+
+
+def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path, every: bool) -> dict:
+    """{"bc" or arm: {rollouts: outcomes i64[seeds, episodes]}}"""
+    found: dict[str, dict[int, list]] = {name: {} for name in ("bc", *arms)}
+    with Arena(EnvConfig(task=task)) as arena:
+        for seed in range(seeds):
+            cell = Cell(arena, task, seed, episodes, out)
+            cell.clone()
+            for name in found:
+                if name != "bc":
+                    cell.learn(name)
+                for count, outcomes in cell.evaluate(name, every).items():
+                    found[name].setdefault(count, []).append(outcomes)
+                rates = {c: f"{np.mean(o[-1]):.3f}" for c, o in found[name].items()}
+                print(f"{task}, seed {seed}, {name}: {rates}", file=sys.stderr, flush=True)
+    return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
+
+
+def told(before: np.ndarray, after: np.ndarray) -> dict:
+    """Paired over seeds and starts."""
+    difference, low, high = paired_bootstrap(before.ravel(), after.ravel())
+    return {
+        "success_rate": round(float(after.mean()), 4),
+        "ci95": [round(x, 4) for x in wilson(int(after.sum()), after.size)],
+        "gain": round(difference, 4),
+        "gain_ci95": [round(low, 4), round(high, 4)],
+        "by_seed": after.mean(1).round(4).tolist(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="Lift, seed 0, main arm, n = 100")
+    parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
+    parser.add_argument("--task", action="append", choices=list(TASKS))
+    parser.add_argument("--arms", action="append", choices=list(SETS))
+    parser.add_argument("--arm", action="append", choices=[*ARMS, CLONING], help="this one only")
+    parser.add_argument("--seeds", type=int, help="instead of each task's own number")
+    parser.add_argument("--episodes", type=int, default=200, help="of an evaluation")
+    parser.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
+    args = parser.parse_args()
+    tasks = ["Lift"] if args.quick else args.task or list(TASKS)
+    named = [name for each in args.arms or ["main"] for name in SETS[each]]
+    arms = ["shaped"] if args.quick else args.arm or named
+    episodes, begin, results = 100 if args.quick else args.episodes, time.monotonic(), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        out = args.out or Path(scratch)
+        for task in tasks:
+            seeds = 1 if args.quick else args.seeds or TASKS[task].seeds
+            found = play(task, arms, seeds, episodes, out, args.curve)
+            start = found.pop("bc")[0]
+            about = {"task": task, "start_success": float(start.mean()), "seeds": seeds}
+            about["arms"] = {
+                name: {count: told(start, outcomes) for count, outcomes in by.items()}
+                for name, by in found.items()
+            }
+            results[task] = about
+            if args.out:
+                write_json(out / f"{task.replace('/', '-')}.json", about)
+    if len(tasks) == len(arms) == 1:
+        about = results[tasks[0]]
+        rollouts, last = max(about["arms"][arms[0]].items(), key=lambda item: int(item[0]))
+        about = {k: v for k, v in about.items() if k != "arms"} | last | {"rollouts": rollouts}
+        print(json.dumps(about | {"seconds": round(time.monotonic() - begin, 1)}))
+    else:
+        print(json.dumps({"tasks": results}))
+
+
+if __name__ == "__main__":
+    main()

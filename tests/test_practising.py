@@ -1,0 +1,117 @@
+"""`robostack train rl` on real physics and pixels, tiny, by each algorithm; its page; mistakes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from robostack import practising
+from robostack.cli import FAILED, OK, USAGE, main
+from robostack.data.store import Store
+from robostack.learn import rl
+from robostack.learn.run import finished
+from robostack.policy.checkpoint import EDITS
+from robostack.sim.worker import RunnerConfig
+
+ENV = ["env.cameras={agentview: 32}", "env.horizon=60"]
+TINY = [
+    *ENV,
+    "weights={keypoints: 1}",
+    *("rl.iterations=2", "rl.episodes=2", "rl.updates=2", "rl.batch=4", "rl.draws=2"),
+    *("rl.critic_updates=2", "rl.group.tries=2", "rl.group.least=0", "rl.group.most=1"),
+    *("rl.rlpd.batch=8", "rl.rlpd.critics=2", "rl.rlpd.width=8", "rl.rlpd.proposals=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory):
+    """Folder with demonstrations and a policy of a few steps."""
+    folder = tmp_path_factory.mktemp("practising")
+    size = ["policy.small={width: 32, layers: 1, heads: 2}", "policy.expert={width: 32}"]
+    demos, bc = str(folder / "demos"), str(folder / "bc")
+    assert main(["collect", "--out", demos, *ENV, "seeds=2", "--workers", "1"]) == OK
+    steps = ["steps=2", "batch=4", "draws=2"]
+    assert main(["train", "bc", "--data", demos, "--out", bc, *steps, *size]) == OK
+    return folder
+
+
+def practise(cloned, out, *words, reward="keypoints"):
+    given = ["--policy", str(cloned / "bc"), "--demos", str(cloned / "demos"), "--reward", reward]
+    return main(["train", "rl", *given, "--out", str(out), "--workers", "1", *TINY, *words])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["awr", "filtered", "ppo", "grpo", "nft", "rlpd"])
+def test_every_algorithm_practises_in_the_simulator(cloned, tmp_path, algorithm):
+    out = tmp_path / algorithm
+    explore = [] if algorithm in rl.LIKELIHOOD else ["runner.explore=0.1"]
+    words = [f"rl.algorithm={algorithm}", "check=true", "trials.episodes=1", *explore]
+    assert practise(cloned, out, *words) == OK
+    summary = finished(out)
+    assert summary["rollouts"] == 4 and len(summary["checks"]) == 2
+    assert len({e.seed for _, e in Store(out / "store").episodes()}) == (
+        2 if algorithm == "grpo" else 4
+    )
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") >= 1 and "data:video/webm;base64," in page and "hacked" in page
+    assert (out / "policy" / EDITS).is_dir() == (algorithm == "rlpd")
+    played = ["evaluate", "--policy", str(out), "--out", str(tmp_path / "e"), "--episodes", "1"]
+    assert main([*played, "--workers", "1", "videos=0", *ENV]) == OK
+
+
+@pytest.mark.slow
+def test_a_policy_with_edits_acts_but_is_not_trained_on_without_them(cloned, tmp_path, capsys):
+    assert practise(cloned, tmp_path / "rl", "rl.algorithm=rlpd") == OK
+    again = ["--start", str(tmp_path / "rl"), "--data", str(cloned / "demos"), "steps=2"]
+    assert main(["train", "bc", *again, "--out", str(tmp_path / "bc")]) == FAILED
+    assert "clone its rollouts (collect, train bc)" in capsys.readouterr().err
+    assert not (tmp_path / "bc").exists()
+    more = ["collect", "--policy", str(tmp_path / "rl"), "--out", str(tmp_path / "more"), *ENV]
+    assert main([*more, "by=policy", "seeds=1", "--workers", "1"]) == OK
+    wrong = ["runner.execute=4", "by=policy", "seeds=1", "--workers", "1"]
+    assert main([*more[:-4], "--out", str(tmp_path / "wrong"), *ENV, *wrong]) == FAILED
+    assert "expected runner.execute=8" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_learned_rewards_go_on_learning_from_the_rollouts(cloned, tmp_path):
+    kind = ["kind=success", "steps=2", "eye.side=16", "eye.width=8"]
+    data = ["--data", str(cloned / "demos"), "--out", str(tmp_path / "success")]
+    assert main(["train", "reward", *data, *kind]) == OK
+    words = ["weights={success: 1}", "rl.refresh=1", "refresh_steps=2", "rl.iterations=3"]
+    assert practise(cloned, tmp_path / "rl", *words, reward=str(tmp_path / "success")) == OK
+    made = sorted((tmp_path / "rl" / "rewards").glob("*/success/summary.json"))
+    prints = [json.loads(path.read_text())["fingerprint"] for path in made]
+    assert [path.parents[1].name for path in made] == ["001", "002"] and len(set(prints)) == 2
+    about = json.loads((made[1].parent / "run.json").read_text())
+    assert about["config"]["start"].endswith("001/success/reward")
+
+
+MISTAKES = [
+    (["rl.algorithm=ppo", "runner.explore=0.1"], "needs the likelihood of what was drawn"),
+    (["rl.algorithm=ppo", "runner.level=0"], "expected runner.level above 0"),
+    (["rl.algorithm=grpo", "rl.episodes=3"], "expected a multiple of group.tries=2"),
+    (["rl.algorithm=reinforce"], "awr, filtered, ppo, grpo, nft, rlpd"),
+    (["rl.refresh=2"], "expected 0, or rewards that can learn"),
+    (["rl.rlpd.reach=2"], "expected reach and average above 0 up to 1"),
+    (["rl.clip.low=1.5"], "expected 0 < low < 1"),
+    (["rl.curiosity.weight=-1"], "expected a weight of 0 or more"),
+]
+
+
+@pytest.mark.parametrize("words,told", MISTAKES)
+def test_mistakes_get_one_clear_line_and_leave_nothing_behind(
+    cloned, tmp_path, capsys, words, told
+):
+    assert practise(cloned, tmp_path / "rl", *words) in (FAILED, USAGE)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "rl").exists()
+
+
+def test_likelihoods_want_one_stochastic_step_and_the_rest_of_the_runner_as_it_is():
+    config = practising.TrainRLConfig()
+    assert config.way() == config.runner
+    ppo = replace(config, rl=replace(config.rl, algorithm="ppo"))
+    assert ppo.way() == RunnerConfig(level=0.5, once=True)
+    with pytest.raises(ValueError, match="nothing else of the runner"):
+        replace(ppo, runner=RunnerConfig(level=0.5, delay=1)).way()
