@@ -43,7 +43,10 @@ version = next(
 VLM = ["transformers>=5.23", "peft>=0.17"]  # pretrained backbones
 SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
 DATA = ["pyarrow>=15,<26", "av>=12", "h5py>=3.10", "rosbags>=0.11,<1"]  # other people's formats
-TELEOP = ["pygame-ce>=2.5", "pyspacemouse>=2.1"]  # gamepads, SpaceMouse
+TELEOP = [  # gamepads, SpaceMouse, keys and pads of the kernel, the page
+    *("pygame-ce>=2.5", "pyspacemouse>=2.1", "websockets>=14"),
+    "evdev>=1.6; sys_platform == 'linux'",
+]
 ROS = [  # where there is no ROS 2 installation; x86_64 only
     f"ros-jazzy-{package}"
     for package in (

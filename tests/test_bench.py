@@ -11,6 +11,7 @@ sys.path.append(str(Path(__file__).parent / "bench"))
 
 import dataset_read  # noqa: E402
 import dpo_gain  # noqa: E402
+import rl_rollouts  # noqa: E402
 
 from robostack.sim.arena import BranchConfig  # noqa: E402
 
@@ -64,3 +65,35 @@ def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
     for way in ("ours", "zarr_python", "hdf5", "mp4", "memmap"):
         assert told[f"{way}_per_s"] > 0
     assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]
+
+
+@pytest.mark.slow
+def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeypatch, capsys):
+    tiny = rl_rollouts.Setting(2, 2, seeds=1, iterations=2, episodes=2)
+    monkeypatch.setitem(rl_rollouts.TASKS, "Lift", tiny)
+    few = {"updates": 1, "batch": 2, "draws": 1, "critic_updates": 1}
+    arms = {"sparse": few | {"shaping": 0.0}, "ppo": few | {"algorithm": "ppo"}}
+    monkeypatch.setattr(rl_rollouts, "ARMS", arms)
+    words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
+    each = ["--arm", "sparse", "--arm", "ppo", "--curve"]
+    monkeypatch.setattr(sys, "argv", [*words, *each])
+    rl_rollouts.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]["Lift"]
+    assert set(told["arms"]) == set(arms)
+    for arm in told["arms"].values():
+        assert list(arm) == ["2", "4"]
+        for point in arm.values():
+            assert point["gain_ci95"][0] <= point["gain"] <= point["gain_ci95"][1]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo"])
+    rl_rollouts.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["rollouts"] == 4 and told["success_rate"] <= 1 and told["ci95"][0] >= 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+
+
+@pytest.mark.parametrize("name", list(rl_rollouts.ARMS))
+def test_every_arm_of_practice_has_settings_that_exist(name, tmp_path):
+    cell = rl_rollouts.Cell(None, "Lift", 0, 2, tmp_path)
+    config = cell.config(name)
+    assert config.way().once == (config.rl.algorithm in ("ppo", "grpo", "nft"))

@@ -73,8 +73,8 @@ class ArmNode:
         self._bad: dict[str, str] = {}  # topic -> what was wrong with its last message
         self._listen()
         Diagnostics(self.node, self._report)
-        self._spins = [Spin(n, failed=self._failed) for n in (self.node, self._chunks)]
         self._ticking = Ticking(self.node, robot.rate, self._tick, failed=self._failed)
+        self._spins = [Spin(n, failed=self._failed) for n in (self.node, self._chunks)]
 
     def _listen(self) -> None:
         by_topic: dict[str, dict[str, Source]] = defaultdict(dict)

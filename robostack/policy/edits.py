@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -135,7 +136,7 @@ class Edits(nn.Module):
             card = json.loads((folder / CARD).read_text())
             edits = cls(configs.build(EditConfig, card["config"]), spec, card["features"])
             edits.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"{folder} holds no edits for this robot: {error}") from None
         return edits.eval()
 

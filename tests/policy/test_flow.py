@@ -168,3 +168,27 @@ def test_the_same_generator_draws_the_same_and_another_does_not():
         for s in (0, 0, 1)
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_a_stochastic_step_of_each_sample_s_own_is_what_one_for_all_would_be():
+    """`integrate_once` with the same step for all is `integrate_sde` with `at`."""
+
+    def velocity(x, time):
+        return 0.7 * x + time.reshape(-1, 1, 1)
+
+    noise = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+    for at in (0, 1, 2):
+        generator, trace = torch.Generator().manual_seed(5), []
+        wanted = flow.integrate_sde(velocity, noise, 4, 0.6, generator, at, trace)
+        jitter = torch.randn(noise.shape, generator=torch.Generator().manual_seed(5))
+        found, step = flow.integrate_once(velocity, noise, 4, 0.6, torch.full((4,), at), jitter)
+        assert torch.allclose(found, wanted, atol=1e-6)
+        for name in ("before", "after", "log_prob"):
+            theirs = getattr(trace[0], name)
+            assert torch.allclose(getattr(step, name), theirs, atol=1e-4), name
+        again = flow.log_prob(velocity, step)
+        assert torch.allclose(again, step.log_prob, atol=1e-4)
+    mixed, _ = flow.integrate_once(velocity, noise, 4, 0.6, torch.tensor([0, 1, 2, 2]), jitter)
+    assert torch.allclose(mixed[3], wanted[3], atol=1e-6)  # step 2, as the last of the loop
+    with pytest.raises(ValueError, match="expected 0 to 2"):
+        flow.integrate_once(velocity, noise, 4, 0.6, torch.tensor([0, 1, 2, 3]), jitter)

@@ -146,6 +146,27 @@ def scene(tmp_path_factory):
     scene.close()
 
 
+@pytest.fixture
+def another(tmp_path):
+    """another(domain, ...) -> a scene of a test's own."""
+    made = []
+
+    def make(domain, parameters=()):
+        made.append(Scene(tmp_path, domain, parameters))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.close()
+
+
+@pytest.fixture
+def clocked():
+    ticker = Ticker(45)
+    yield ticker
+    ticker.close()
+
+
 @pytest.fixture(autouse=True)
 def afterwards(request):
     yield
@@ -266,8 +287,8 @@ def test_requests_that_make_no_sense(scene):
     scene.until(lambda: scene.wire.ask("arm/estop_reset").success)
 
 
-def test_an_arm_node_that_is_told_to_end_leaves_the_arm_at_rest(tmp_path):
-    scene = Scene(tmp_path, domain=44)
+def test_an_arm_node_that_is_told_to_end_leaves_the_arm_at_rest(another):
+    scene = another(44)
     scene.talk("policy")
     scene.moving(POLICY)
     sent = scene.robot._env.actions
@@ -276,12 +297,10 @@ def test_an_arm_node_that_is_told_to_end_leaves_the_arm_at_rest(tmp_path):
     time.sleep(0.1)
     assert np.abs(np.diff(np.array(sent[-4:]), axis=0))[:, :2].max() < 1e-9
     scene.legal()
-    scene.close()
 
 
-def test_a_clock_that_jumps_or_stands_still(tmp_path):
-    clocked = Ticker(45)
-    scene = Scene(tmp_path, domain=45, parameters=["use_sim_time:=true"])
+def test_a_clock_that_jumps_or_stands_still(clocked, another):
+    scene = another(45, ["use_sim_time:=true"])
     scene.wire.keep("alive", True)
     say = lambda: scene.wire.say(  # noqa: E731
         swinging(ROBOT, time.time()), age=time.time() - clocked.time
@@ -295,8 +314,6 @@ def test_a_clock_that_jumps_or_stands_still(tmp_path):
         clocked.time += jump or 0.0
         scene.rests(since)
     scene.legal()
-    scene.close()
-    clocked.close()
 
 
 class Ticker:
