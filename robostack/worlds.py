@@ -27,4 +27,4 @@ def make_env(config: sim.EnvConfig) -> Env:
 def make_worker() -> Worker:
     """The context of a `Pool`, for both."""
     torch.set_num_threads(1)
-    return Worker(make_env)
+    return Worker(make=make_env)

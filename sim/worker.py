@@ -125,13 +125,13 @@ class Unplayable(RuntimeError):
 class Worker:
     """The context of a `Pool`: one environment at a time, and every policy it was given."""
 
-    make: Callable[[EnvConfig], SimEnv] = make_env
     config: EnvConfig | None = None
     opened: SimEnv | None = field(default=None, repr=False)
     loaded: dict[str, VLA] = field(default_factory=dict, repr=False)
     edited: dict[str, Edits] = field(default_factory=dict, repr=False)
     served: dict[str, RemotePolicy] = field(default_factory=dict, repr=False)
     judges: dict[str, SavedReward] = field(default_factory=dict, repr=False)  # by folder
+    make: Callable[[EnvConfig], SimEnv] = make_env
 
     def env(self, config: EnvConfig, runner: RunnerConfig | None = None) -> SimEnv:
         """Where a runner has a judge to stop it, success alone ends nothing."""

@@ -211,7 +211,7 @@ def test_an_evaluation_counts_stops_where_there_is_a_judge_and_only_there(
     from robostack import batch
     from robostack.pool import Pool
 
-    monkeypatch.setattr(batch, "Pool", lambda setup, workers, isolate: Pool(setup, 1))
+    monkeypatch.setattr(batch, "open_pool", lambda make, *_, **__: Pool(make, 1))
 
     def evaluate(name, stop):
         config = BatchConfig(episodes=3, env=BLIND, runner=RunnerConfig(stop=stop), videos=0)

@@ -34,7 +34,7 @@ class EditConfig:
 
     execute: int = 8  # actions of a chunk, all of which are executed
     proposals: int = 4  # chunks of the policy that are chosen from, each also nudged
-    reach: float = 0.2  # of a nudge, in half ranges of the actions; the fingers are left alone
+    reach: float = 0.05  # of a nudge, in half ranges of the actions; the fingers are left alone
     critics: int = 8
     width: int = 256
 

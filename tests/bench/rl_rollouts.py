@@ -67,7 +67,7 @@ ALGORITHMS = {
 CLONING = "more cloning"
 SETS = {"main": [*MAIN, CLONING], "algorithms": list(ALGORITHMS)}
 ARMS = MAIN | ALGORITHMS
-EXPLORE = 0.1  # by which rollouts are pulled aside, where no likelihood is asked for
+EXPLORE = 0.025  # by which rollouts are pulled aside, where no likelihood is asked for
 
 
 class Cell:

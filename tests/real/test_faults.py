@@ -63,6 +63,7 @@ class Scene:
         self.arm = process("-m", "robostack.real.nodes.arm_node", *ros, domain=domain)
         self.talkers = []
         until(lambda: self.wire.chunks["chunk"].get_subscription_count(), 120)
+        until(lambda: self.wire.executed, 120)  # the record begins at rest
 
     def talk(self, who):
         self.talkers.append(process(TALKER, self.file, who, domain=self.domain))
