@@ -23,8 +23,15 @@ demo-full: $(STAMP)
 	@$(BIN)/robostack doctor
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
+# what talks to a robot keeps time, so it is tested alone; the rest shares the cores
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
 test: $(STAMP) lint
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+ifdef ARGS
+	$(PYTEST) $(ARGS)
+else
+	$(PYTEST) --ignore=tests/real -n auto --maxprocesses=4 --dist=loadfile
+	$(PYTEST) tests/real
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -68,7 +68,9 @@ class RLPDConfig:
     critics: int = 8  # of which two, drawn anew, make each target
     width: int = 256  # of their layers
     proposals: int = 4  # chunks of the policy that are chosen from, each also edited
-    reach: float = 0.05  # of an edit, in half ranges of the actions, at each action of the chunk: of
+    reach: float = (
+        0.05  # of an edit, in half ranges of the actions, at each action of the chunk: of
+    )
     # 8 actions of 5 cm it is 2 cm; the fingers are not edited
     lr: float = 3e-4
     average: float = 0.005  # by which target networks follow

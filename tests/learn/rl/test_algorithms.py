@@ -97,12 +97,12 @@ def test_a_constant_reward_moves_no_weight(vla, algorithm, played, weights):
     assert row["updates"] == 0
 
 
-LINE = dict(horizon=10, goal=0.45)  # a random policy gets there in one of six tries
+LINE = dict(horizon=10, goal=0.35)  # a random policy gets there in one of four tries
 LEARNING = rl.RLConfig(
-    iterations=5,
+    iterations=4,
     episodes=32,
-    updates=60,
-    batch=64,
+    updates=40,
+    batch=32,
     draws=2,
     warmup=5,
     lr=3e-3,
@@ -111,11 +111,11 @@ LEARNING = rl.RLConfig(
     temperature=0.1,
     augment=AugmentConfig(shift=0),
     clip=ClipConfig(most_kl=1.0),
-    group=GroupConfig(tries=8),
+    group=GroupConfig(tries=8, bank=0),
     nft=NFTConfig(beta=2.0, trust=0.01),
     rlpd=RLPDConfig(critics=4, width=32, proposals=4, reach=0.5, average=0.03, lr=1e-3),
 )
-OWN = {"rlpd": {"updates": 200}}  # each of which costs a tenth of another's
+OWN = {"rlpd": {"updates": 120}}  # each of which costs a tenth of another's
 
 
 def success(folder, algorithm):
@@ -129,7 +129,7 @@ def success(folder, algorithm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", EVERY)
-def test_a_line_is_solved_within_160_rollouts(vla, algorithm, played, tmp_path):
+def test_a_line_is_solved_within_128_rollouts(vla, algorithm, played, tmp_path):
     start = tmp_path / "start"
     vla.save(start)
     before = success(start, algorithm)
