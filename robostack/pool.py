@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import multiprocessing
@@ -14,7 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DIED = "died"  # kind of the outcome of a job that its worker did not survive
 PATIENCE = 1800.0  # [s] that a job may take; whatever takes longer hangs, and its worker is killed
@@ -148,16 +152,76 @@ class JobQueue:
             self.settle(killer, None, epitaph, DIED)
 
 
-class Pool:
-    """Worker processes, each holding what `setup()` returns: anything with a close().
+class Workers(abc.ABC):
+    """Whoever does jobs elsewhere: processes (`Pool`), or Ray's actors.
 
-    Results come in the order of the jobs, whatever the order they finish in, so they never depend
-    on the number of workers. `setup` and the functions must be importable by name. With one worker
-    everything runs in this process, unless `isolate` asks for a process that may die.
-
-    A worker that dies, or that has been at one job for `patience` seconds, is replaced; `lost`
-    counts them.
+    Each holds what `setup()` returns: anything with a close(). Results come in the order of the
+    jobs, whatever the order they finish in, so they never depend on the number of workers. One that
+    dies, or that has been at one job for `patience` seconds, is replaced; `lost` counts them.
     """
+
+    patience: float
+    lost: int = 0
+
+    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
+        """function(context, *job) of every job. Raises WorkerError at the first that fails; one
+        whose worker was lost is done once more."""
+        with contextlib.closing(self.outcomes(function, jobs)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error:
+                    raise WorkerError(f"a rollout worker failed: {outcome.error}")
+                yield outcome.value
+
+    def outcomes(
+        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
+    ) -> Iterator[Outcome]:
+        """Like `run`, but a job that fails is reported and the rest goes on; one whose worker was
+        lost is done `retries` more times."""
+        jobs = iter(jobs)
+        first = list(itertools.islice(jobs, 1))
+        if not first:  # nobody need be started
+            return
+        queue, complete = JobQueue(itertools.chain(first, jobs)), False
+        try:
+            self._start()
+            while self._feed(queue, function):
+                self._collect(queue, retries)
+                while queue.wanted in queue.done:
+                    yield queue.done.pop(queue.wanted)
+                    queue.wanted += 1
+            complete = True
+        finally:
+            if not complete:  # abandoned or failed: unread results must not reach the next run
+                self._dismiss()
+
+    @abc.abstractmethod
+    def _start(self) -> None: ...
+
+    @abc.abstractmethod
+    def _feed(self, queue: JobQueue, function: Callable) -> bool:
+        """Give every worker something to do; False once nothing is left to wait for."""
+
+    @abc.abstractmethod
+    def _collect(self, queue: JobQueue, retries: int) -> None:
+        """Wait for one result, a loss, or the end of patience."""
+
+    @abc.abstractmethod
+    def _dismiss(self) -> None:
+        """End all, whatever they are at."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Pool(Workers):
+    """Worker processes. `setup` and the functions must be importable by name. With one worker
+    everything runs in this process, unless `isolate` asks for a process that may die."""
 
     def __init__(
         self,
@@ -170,55 +234,34 @@ class Pool:
             raise ValueError(
                 f"workers={workers}, patience={patience}: expected 1 or more, and above 0"
             )
-        self.patience, self.lost = patience, 0
+        self.patience = patience
         self._setup, self.workers, self._here = setup, workers, workers == 1 and not isolate
         self._workers: list[_Worker] = []
         self._context: list = []
 
     def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
-        """function(context, *job) of every job. Raises WorkerError at the first that fails; one
-        whose worker was lost is done once more."""
-        if self._here:
-            if not self._context:
-                self._context.append(self._setup())
-            for job in jobs:
-                yield function(self._context[0], *job)
+        if not self._here:
+            yield from super().run(function, jobs)
             return
-        with contextlib.closing(self.outcomes(function, jobs)) as outcomes:
-            for outcome in outcomes:
-                if outcome.error:
-                    raise WorkerError(f"a rollout worker failed: {outcome.error}")
-                yield outcome.value
+        if not self._context:
+            self._context.append(self._setup())
+        for job in jobs:
+            yield function(self._context[0], *job)
 
     def outcomes(
         self, function: Callable, jobs: Iterable[tuple], retries: int = 1
     ) -> Iterator[Outcome]:
-        """Like `run`, but a job that fails is reported and the rest goes on. A worker that dies is
-        replaced, and the job that it died of is tried `retries` more times."""
-        if self._here:
-            for job in jobs:
-                yield Outcome(*attempt(self._context, self._setup, function, job))
+        if not self._here:
+            yield from super().outcomes(function, jobs, retries)
             return
-        jobs = iter(jobs)
-        first = list(itertools.islice(jobs, 1))
-        if not first:  # no process need be started
-            return
-        queue, complete = JobQueue(itertools.chain(first, jobs)), False
-        try:
-            while len(self._workers) < self.workers:
-                self._workers.append(_Worker(self._setup))
-            while self._feed(queue, function):
-                self._collect(queue, retries)
-                while queue.wanted in queue.done:
-                    yield queue.done.pop(queue.wanted)
-                    queue.wanted += 1
-            complete = True
-        finally:
-            if not complete:  # abandoned or failed: unread results must not reach the next run
-                self.close()
+        for job in jobs:
+            yield Outcome(*attempt(self._context, self._setup, function, job))
+
+    def _start(self) -> None:
+        while len(self._workers) < self.workers:
+            self._workers.append(_Worker(self._setup))
 
     def _feed(self, queue: JobQueue, function: Callable) -> bool:
-        """Give every worker something to do; False once nothing is left to wait for."""
         for rank, worker in itertools.product(range(AHEAD), self._workers):
             if len(worker.sent) > rank:
                 continue
@@ -234,7 +277,6 @@ class Pool:
         return bool(queue.taken)
 
     def _collect(self, queue: JobQueue, retries: int) -> None:
-        """Wait for one message, a death, or the end of patience."""
         pipes = {worker.pipe: worker for worker in self._workers if worker.sent}
         oldest = min(worker.since for worker in pipes.values())
         wait = max(0.0, oldest + self.patience - time.monotonic())
@@ -260,15 +302,12 @@ class Pool:
         worker.stop()
         self._workers[self._workers.index(worker)] = _Worker(self._setup)
 
-    def close(self) -> None:
+    def _dismiss(self) -> None:
         for worker in self._workers:
             worker.stop()
         self._workers = []
+
+    def close(self) -> None:
+        self._dismiss()
         while self._context:
             self._context.pop().close()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from robostack.pool import PATIENCE, WINDOW, JobQueue, Outcome, WorkerError, attempt
+from robostack.pool import PATIENCE, WINDOW, JobQueue, Workers, attempt
 
 
 def _ray():
@@ -57,13 +57,12 @@ class _Actor:
         return self.handle.do.remote(function, job)
 
 
-class RayPool:
-    """Like a `Pool`: results in the order of the jobs, whichever actor did them.
+class RayPool(Workers):
+    """Ray's actors.
 
     It joins the cluster at `address`, or the one that RAY_ADDRESS names, or starts one here.
-    `workers` 0 is an actor for each of the cluster's CPUs. An actor that is lost, with its machine
-    or by hanging longer than `patience` [s], is replaced and its job done again; `lost` counts
-    them. Jobs name policies by their folder, which every machine must see at the same path.
+    `workers` 0 is an actor for each of the cluster's CPUs. Jobs name policies by their folder,
+    which every machine must see at the same path.
     """
 
     def __init__(
@@ -80,38 +79,15 @@ class RayPool:
             ray.init(address or None, log_to_driver=False, logging_level="error")
         self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._make = ray.remote(num_cpus=1)(_Remote).remote
-        self._setup, self.patience, self.lost = setup, patience, 0
+        self._setup, self.patience = setup, patience
         self._actors: list[_Actor] = []
         self._busy: dict[Any, _Actor] = {}  # by the reference of what they are at
 
-    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
-        """function(context, *job) of every job. Raises WorkerError at the first that fails."""
-        for outcome in self.outcomes(function, jobs):
-            if outcome.error:
-                raise WorkerError(f"a rollout worker failed: {outcome.error}")
-            yield outcome.value
-
-    def outcomes(
-        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
-    ) -> Iterator[Outcome]:
-        """Like `run`, but a job that fails is reported and the rest goes on; one whose actor was
-        lost is done `retries` more times."""
-        queue, complete = JobQueue(iter(jobs)), False
-        try:
-            while len(self._actors) < self.workers:
-                self._actors.append(_Actor(self._make, self._setup))
-            while self._feed(queue, function):
-                self._collect(queue, retries)
-                while queue.wanted in queue.done:
-                    yield queue.done.pop(queue.wanted)
-                    queue.wanted += 1
-            complete = True
-        finally:
-            if not complete:  # what is under way belongs to nobody any more
-                self._dismiss()
+    def _start(self) -> None:
+        while len(self._actors) < self.workers:
+            self._actors.append(_Actor(self._make, self._setup))
 
     def _feed(self, queue: JobQueue, function: Callable) -> bool:
-        """Give every idle actor something to do; False once nothing is left to wait for."""
         for actor in self._actors:
             if actor.index is None:
                 index = queue.next(WINDOW * self.workers)
@@ -122,7 +98,6 @@ class RayPool:
         return bool(queue.taken)
 
     def _collect(self, queue: JobQueue, retries: int) -> None:
-        """Wait for one result, a loss, or the end of patience."""
         ray = _ray()
         wait = self.patience + min(a.since for a in self._busy.values()) - time.monotonic()
         ready, _ = ray.wait(list(self._busy), timeout=max(0.01, wait))
@@ -159,9 +134,3 @@ class RayPool:
         self._dismiss()
         if self._started and _ray().is_initialized():
             _ray().shutdown()
-
-    def __enter__(self) -> RayPool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -13,7 +13,7 @@ import numpy as np
 
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
-from robostack.pool import Pool
+from robostack.pool import Pool, Workers
 from robostack.ray_pool import RayPool
 from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import STOPPED, branches, hash_seed, rollout
@@ -163,7 +163,7 @@ def open_pool(
     workers: int | str,
     most: int = sys.maxsize,
     isolate: bool = False,
-) -> Pool | RayPool:
+) -> Workers:
     """`workers` processes, at most `most`, or Ray's actors where it is "ray" or "ray:ADDRESS"."""
     if not isinstance(workers, str):
         return Pool(make, max(1, min(worker_count(env, workers), most)), isolate)

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from paired import gain
 
 from robostack import preferring, score, stages
-from robostack.evaluate import paired_bootstrap, wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
@@ -238,18 +238,6 @@ def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path) -> di
     return {name: np.array(outcomes) for name, outcomes in found.items()}
 
 
-def gain(before: np.ndarray, after: np.ndarray) -> dict:
-    """Paired over seeds and starts."""
-    difference, low, high = paired_bootstrap(before.ravel(), after.ravel())
-    return {
-        "success": round(float(after.mean()), 4),
-        "success_ci95": [round(x, 4) for x in wilson(int(after.sum()), after.size)],
-        "gain": round(difference, 4),
-        "gain_ci95": [round(low, 4), round(high, 4)],
-        "by_seed": after.mean(1).round(4).tolist(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -281,7 +269,7 @@ def main() -> None:
             about = told[tasks[0]]
             first = about["arms"].get("dpo")
             if first:
-                about |= {"dpo_success": first["success"], "gain": first["gain"]}
+                about |= {"dpo_success": first["success_rate"], "gain": first["gain"]}
                 about["gain_ci95"] = first["gain_ci95"]
             print(json.dumps(about))
         else:

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from paired import gain
 
 from robostack import config as configs
 from robostack import practising, score, stages
-from robostack.evaluate import paired_bootstrap, wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.rl import LIKELIHOOD
 from robostack.learn.run import write_json
@@ -152,18 +152,6 @@ def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path, every
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
 
 
-def told(before: np.ndarray, after: np.ndarray) -> dict:
-    """Paired over seeds and starts."""
-    difference, low, high = paired_bootstrap(before.ravel(), after.ravel())
-    return {
-        "success_rate": round(float(after.mean()), 4),
-        "ci95": [round(x, 4) for x in wilson(int(after.sum()), after.size)],
-        "gain": round(difference, 4),
-        "gain_ci95": [round(low, 4), round(high, 4)],
-        "by_seed": after.mean(1).round(4).tolist(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -189,7 +177,7 @@ def main() -> None:
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": seeds}
             about["arms"] = {
-                name: {count: told(start, outcomes) for count, outcomes in by.items()}
+                name: {count: gain(start, outcomes) for count, outcomes in by.items()}
                 for name, by in found.items()
             }
             results[task] = about
