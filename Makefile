@@ -23,15 +23,10 @@ demo-full: $(STAMP)
 	@$(BIN)/robostack doctor
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
-# what talks to a robot keeps time, so it is tested alone; the rest shares the cores
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
+# files share the cores; what each test process computes with is one of them
 test: $(STAMP) lint
-ifdef ARGS
-	$(PYTEST) $(ARGS)
-else
-	$(PYTEST) --ignore=tests/real -n auto --maxprocesses=4 --dist=loadfile
-	$(PYTEST) tests/real
-endif
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") \
+		$(if $(ARGS),$(ARGS),-n auto --maxprocesses=4 --dist=loadfile)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
