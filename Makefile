@@ -23,10 +23,17 @@ demo-full: $(STAMP)
 	@$(BIN)/robostack doctor
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
-# files share the cores; what each test process computes with is one of them
+# files share the cores, but for those that keep time or watch a browser
+ALONE := tests/real tests/collecting tests/test_labelling.py
+MARKS := $(if $(LONG),,-m "$(if $(SLOW),not long,not slow and not long)")
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(MARKS)
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") \
-		$(if $(ARGS),$(ARGS),-n auto --maxprocesses=4 --dist=loadfile)
+ifdef ARGS
+	$(PYTEST) $(ARGS)
+else
+	$(PYTEST) $(addprefix --ignore=,$(ALONE)) -n auto --maxprocesses=4 --dist=loadfile
+	$(PYTEST) $(ALONE)
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -127,7 +127,7 @@ def success(folder, algorithm):
     return float(np.mean([e.success for e in tries]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", EVERY)
 def test_a_line_is_solved_within_128_rollouts(vla, algorithm, played, tmp_path):
     start = tmp_path / "start"
