@@ -24,15 +24,16 @@ demo-full: $(STAMP)
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
 # files share the cores, but for those that keep time or watch a browser
-ALONE := tests/real tests/collecting tests/test_labelling.py
+APART := tests/real tests/collecting tests/test_labelling.py
 MARKS := $(if $(LONG),,-m "$(if $(SLOW),not long,not slow and not long)")
+SHARED := -n auto --maxprocesses=4 --dist=loadfile
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(MARKS)
 test: $(STAMP) lint
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
-	$(PYTEST) $(addprefix --ignore=,$(ALONE)) -n auto --maxprocesses=4 --dist=loadfile
-	$(PYTEST) $(ALONE)
+	$(PYTEST) $(addprefix --ignore=,$(APART)) $(SHARED)
+	$(PYTEST) $(APART)
 endif
 
 lint: $(STAMP)
