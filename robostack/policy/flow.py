@@ -126,7 +126,7 @@ class Transition:
     level: float
     log_prob: Tensor  # f32[B] of `after` given `before`, summed over steps and dims of the chunk
 
-    def part(self, rows: Tensor) -> Transition:
+    def part(self, rows: Tensor | slice) -> Transition:
         """Some of its samples."""
         time = self.time[rows] if isinstance(self.time, Tensor) else self.time
         kept = self.before[rows], self.after[rows], time, self.step, self.level

@@ -89,6 +89,17 @@ class FlowLearner:
         random = rng(self.seed, iteration)
         return self.replay.fit_critic(self.critic, self._optimizer, random, episodes)
 
+    def batch_size(self, chunks: int) -> int:
+        """Of an update where there are only so many: a multiple of the pieces it is taken in."""
+        pieces = self.config.compute.accumulate
+        size = min(self.config.batch, chunks) // pieces * pieces
+        if not size:
+            raise ValueError(
+                f"rl: {chunks} chunks in an iteration: expected {pieces} or more, one a piece "
+                "of compute.accumulate; play more episodes"
+            )
+        return size
+
     def relive(self, iteration: int) -> None:
         self.fit_critic(iteration)
 

@@ -66,7 +66,8 @@ class PolicyGradient(FlowLearner):
     ) -> dict[str, float]:
         """Epochs over the chunks until `updates`, or the KL from what acted, is reached."""
         config, random = self.config, rng(self.seed, iteration, 1)
-        size, order, sums, done = min(config.batch, len(chunks)), [], {}, 0
+        size = self.batch_size(len(chunks))
+        parts, order, sums, done = self.learner.parts(size), [], {}, 0
         for _ in steps(config.updates):
             if len(order) < size:
                 order = list(random.permutation(chunks))
@@ -75,8 +76,9 @@ class PolicyGradient(FlowLearner):
             batch = self.replay.data.batch(traces.rows[pick]).to(device())
             step = traces.step.part(rows)
             self.vla.train()
+            own = advantage[rows]
             told = self.learner.step(
-                [self.learner(loss, batch, step, advantage[rows], config.clip)]
+                self.learner(loss, batch.part(p), step.part(p), own[p], config.clip) for p in parts
             )
             sums, done = {n: sums.get(n, 0.0) + v for n, v in told.items()}, done + 1
             if told["kl"] > config.clip.most_kl:

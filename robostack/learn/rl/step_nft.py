@@ -61,14 +61,20 @@ class StepNFT(FlowLearner):
             traces = retrace(acted, data, fresh, seeds, self.way)
             old = self._velocities(acted, traces.rows, traces.step)
         label = self._labels(traces.episode)
-        metrics, size = {}, min(config.batch, len(traces))
+        metrics, size = {}, self.batch_size(len(traces))
+        parts = self.learner.parts(size)
         for _ in steps(config.updates):
             pick = random.choice(len(traces), size, replace=False)
             rows = torch.from_numpy(pick).to(device())
             batch = data.batch(traces.rows[pick]).to(device())
             self.vla.train()
-            given = traces.step.part(rows), old[rows], label[rows], config.nft
-            metrics = self.learner.step([self.learner(loss, batch, *given)])
+            given = traces.step.part(rows), old[rows], label[rows]
+            metrics = self.learner.step(
+                self.learner(
+                    loss, batch.part(p), given[0].part(p), given[1][p], given[2][p], config.nft
+                )
+                for p in parts
+            )
         return metrics
 
     def _labels(self, episode: np.ndarray) -> Tensor:

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fakes import LineEnv
 
 from robostack.augment import AugmentConfig
 from robostack.data.store import Store
 from robostack.learn import rl
+from robostack.learn.learner import Compute
 from robostack.learn.rl.config import ClipConfig, GroupConfig, NFTConfig, RLPDConfig
 from robostack.learn.rl.loop import ALGORITHMS
 from robostack.learn.run import finished
@@ -86,6 +88,18 @@ def test_tries_where_nothing_succeeds_are_counted_and_end_nothing(vla, algorithm
     rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["rollout_success"] for row in rows] == [0, 0, 0]
     assert finished(run.path)["rollouts"] == 12
+
+
+@pytest.mark.parametrize("algorithm", ["awr", "ppo", "nft"])
+def test_an_update_in_pieces_is_the_update_at_once(vla, algorithm, played, weights):
+    config = replace(SMALL, algorithm=algorithm, iterations=1, updates=2, lr=1e-4)
+    whole = played(vla, config, "whole")[0]
+    pieces = played(vla, replace(config, compute=Compute(accumulate=2)), "pieces")[0]
+    moved = 0.0
+    for start, one, two in zip(vla.parameters(), whole.parameters(), pieces.parameters()):
+        moved = max(moved, float((one - start).abs().max()))
+        assert torch.allclose(one, two, atol=2e-5)
+    assert moved > 5e-5
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
