@@ -100,7 +100,7 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "openpi-client>=0.1.1"),
-            *(*VLM, *SERVE, *DATA, "pygame-ce>=2.5"),
+            *(*VLM, *SERVE, *DATA, "pygame-ce>=2.5", "mcap>=1.2"),
         ],
         "vlm": VLM,
         "serve": SERVE,
