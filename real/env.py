@@ -28,8 +28,9 @@ class Link(Protocol):
     def wait(self, until: float) -> None:
         """Sleep until that time of the robot's clock."""
 
-    def act(self, row: np.ndarray) -> float:
-        """Have the arm execute one action f32[A]; returns when it was told to, on that clock."""
+    def act(self, row: np.ndarray) -> tuple[float, np.ndarray | None]:
+        """Have the arm execute one action f32[A]; returns when it was told to, on that clock, and
+        what it does instead f32[A] where an operator has taken over."""
 
     def hold(self) -> None:
         """Drop what is still to be done, and stay."""
@@ -59,7 +60,8 @@ class RosEnv:
 
     Stamps are seconds since the reset on the robot's clock, at which the arm was looked at. A step
     takes one control period of the arm node, which tells on `executed` what it did; where the
-    policy thinks for longer than what is left of one, the arm holds in between.
+    policy thinks for longer than what is left of one, the arm holds in between. Where an operator
+    has taken over, the step tells what was executed, so that rollouts keep that.
     """
 
     renderer = None  # nobody can draw a real scene
@@ -97,7 +99,7 @@ class RosEnv:
                 f"action: expected {self.spec.action_dim} finite numbers "
                 f"{self.spec.action_names}, got {action}"
             )
-        told = self._link.act(self.spec.clip(action))
+        told, executed = self._link.act(self.spec.clip(action))
         self._link.wait(told + LOOK / self.spec.control_hz)
         try:
             seen = self._link.look(self.task, self._began)
@@ -105,7 +107,7 @@ class RosEnv:
             self._link.hold()
             seen = self._settle(PATIENCE)
         self._steps += 1
-        return self._step(seen)
+        return dataclasses.replace(self._step(seen), executed=executed)
 
     def look(self) -> Step:
         """What is seen now: nothing is done and no step counted. Raises StreamError."""

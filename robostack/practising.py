@@ -83,8 +83,8 @@ def train_rl(
         return run.done
     start, judges = VLA.load(policy_folder(policy)), Judges(rewards, config)
 
-    def roll(folder: Path, seeds: list[int], tries: int) -> Iterator[Episode]:
-        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries)
+    def roll(folder: Path, seeds: list[int], tries: int, assist: float) -> Iterator[Episode]:
+        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, assist)
 
     def refresh(iteration: int) -> rl.Score:
         judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)

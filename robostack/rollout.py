@@ -14,7 +14,8 @@ STOPPED = "stopped"  # label of an episode that ended because its watcher said s
 
 @dataclass
 class Recorder:
-    """Collects Steps and actions and turns them into an Episode."""
+    """Collects Steps and actions and turns them into an Episode. Where something else was executed
+    than was asked for, that is kept, and the episode is an intervention."""
 
     env: Env
     source: str
@@ -23,6 +24,12 @@ class Recorder:
     label: str = ""
     steps: list[Step] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+
+    def take(self, action: np.ndarray, step: Step) -> None:
+        if step.executed is not None:
+            action, self.source = step.executed, "intervention"
+        self.actions.append(np.asarray(action, np.float32))
+        self.steps.append(step)
 
     def episode(self) -> Episode:
         seen = [step.observation for step in self.steps]
@@ -81,8 +88,7 @@ def rollout(
     while True:
         for action in policy.act(record.steps[-1].observation):
             step = env.step(action)
-            record.steps.append(step)
-            record.actions.append(np.asarray(action, np.float32))
+            record.take(action, step)
             full = max_steps is not None and len(record.actions) >= max_steps
             stopped = stop is not None and stop.see(step.observation)
             if stopped:

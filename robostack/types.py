@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,6 +73,12 @@ class RobotSpec:
     @property
     def action_dim(self) -> int:
         return len(self.action_names)
+
+    def unit(self, name: str) -> float | None:
+        """How many metres ("m") or radians ("rad") an action of 1 asks for, as the conventions say
+        it: "delta, 1 = 0.05 m or 0.5 rad". None where they do not."""
+        told = re.search(rf"([\d.]+(?:e-?\d+)?) {name}\b", self.conventions.get("action", ""))
+        return float(told[1]) if told else None
 
     def clip(self, actions: np.ndarray) -> np.ndarray:
         """Actions limited to the spec's bounds, f32[..., A]."""
@@ -144,6 +151,8 @@ class Step:
     success: bool | None  # None where nobody can tell
     keypoints: dict[str, np.ndarray] = field(default_factory=dict)  # name -> f32[3] [m] world
     truth: float | None = None  # privileged, too: a simulator's own dense reward in [0, 1]
+    executed: np.ndarray | None = None  # f32[A], where somebody else had a hand in it and it was
+    # not what the policy asked for
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robostack.assist import Assisted
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
 from robostack.pool import Pool, Workers
@@ -112,11 +113,18 @@ def _demonstrate(worker: Worker, config: EnvConfig, seed: int, noise: float) -> 
 
 
 def _roll(
-    worker: Worker, config: EnvConfig, folder: str, runner: RunnerConfig, seed: int, attempt: int
+    worker: Worker,
+    config: EnvConfig,
+    folder: str,
+    runner: RunnerConfig,
+    seed: int,
+    attempt: int,
+    assist: float,
 ) -> Episode:
     env = worker.env(config, runner)
     policy, drawn = worker.policy(folder, runner, env), hash_seed(seed, attempt)
     watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
+    env = Assisted(env, assist) if assist else env
     return rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
 
 
@@ -214,11 +222,17 @@ class Arena:
         yield from progress(self._pool.run(_demonstrate, jobs), label, len(jobs))
 
     def rollouts(
-        self, policy: str | Path, runner: RunnerConfig, seeds: list[int], label: str, tries: int = 1
+        self,
+        policy: str | Path,
+        runner: RunnerConfig,
+        seeds: list[int],
+        label: str,
+        tries: int = 1,
+        assist: float = 0.0,
     ) -> Iterator[Episode]:
-        """`tries` per seed, one after the other."""
+        """`tries` per seed, one after the other, led by the share `assist` (robostack.assist)."""
         folder = self._folder(policy)
-        jobs = [(self.config, folder, runner, s, k) for s in seeds for k in range(tries)]
+        jobs = [(self.config, folder, runner, s, k, assist) for s in seeds for k in range(tries)]
         yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
 
     def branches(

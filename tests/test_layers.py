@@ -24,7 +24,7 @@ LEVELS = [  # a module may import those of its own line, of lines above, and not
         "alarms",
         "testing",
     ],
-    ["policy", "rewards"],
+    ["policy", "rewards", "assist"],
     ["prefer"],
     ["learn", "score"],
     ["figures", "page"],

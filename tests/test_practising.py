@@ -95,6 +95,8 @@ MISTAKES = [
     (["rl.refresh=2"], "expected 0, or rewards that can learn"),
     (["rl.rlpd.reach=2"], "expected reach and average above 0 up to 1"),
     (["rl.clip.low=1.5"], "expected 0 < low < 1"),
+    (["rl.algorithm=grpo", "rl.assist.share=0.5"], "expected 0, or awr, filtered or rlpd"),
+    (["rl.assist.share=2"], "expected share, easy and less from 0 to 1"),
     (["rl.curiosity.weight=-1"], "expected a weight of 0 or more"),
 ]
 

@@ -21,7 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from robostack.real.arm import OPERATOR, POLICY, STOP
-from robostack.real.messages import seconds
+from robostack.real.messages import MessageError, read_named, seconds
 from robostack.real.nodes import node as nodes
 from robostack.real.nodes.commanding import Commander
 from robostack.real.nodes.listening import Listener
@@ -63,7 +63,10 @@ class RosLink:
         self._ready = threading.Event()
         self._simulated: bool | None = None
         self._told = threading.Condition()
-        self._executed: tuple[float, int] | None = None  # stamp [s] and source of the last one
+        self._actions = config.spec.action_names
+        self._executed: tuple[float, int, np.ndarray] | None = None  # the last one's stamp [s],
+        # source and action
+        self._trouble = ""
         self._sent = 0.0  # when the action that is waited for was sent
         self._commander = Commander(self._node, config.spec)
         self._listener = Listener(self._node, config)
@@ -86,7 +89,7 @@ class RosLink:
             time.sleep(min(left, self._period))
 
     # the arm --------------------------------------------------------------------------------
-    def act(self, row: np.ndarray) -> float:
+    def act(self, row: np.ndarray) -> tuple[float, np.ndarray | None]:
         """Raises LinkError where the arm node is not heard, is stopped, or goes on holding."""
         if not self._commander.stands:
             self._commander.stand(True)
@@ -96,7 +99,8 @@ class RosLink:
                 self._executed, self._sent = None, self.now()
                 self._commander.send(row[None], self._sent)
                 if self._told.wait_for(self._moved, AGAIN * self._period):
-                    return self._executed[0]
+                    stamp, source, action = self._executed
+                    return stamp, action if source == OPERATOR else None
         raise LinkError(self._why_still())
 
     def _moved(self) -> bool:
@@ -106,6 +110,8 @@ class RosLink:
     def _why_still(self) -> str:
         """Why nothing moved, in words."""
         arm = f"{self._namespace}arm"
+        if self._executed is None and self._trouble:
+            return self._trouble
         if self._executed is None:
             return f"no arm node is heard on {self._namespace}executed; start one"
         if self._executed[1] == STOP:
@@ -196,8 +202,13 @@ class RosLink:
 
     def _hear_executed(self, message: JointState) -> None:
         source = int(message.effort[0]) if message.effort else POLICY
+        try:
+            action = read_named(message, self._actions).astype(np.float32)
+        except MessageError as error:
+            self._trouble = f"executed: {error}"
+            return
         with self._told:
-            self._executed = seconds(message.header.stamp), source
+            self._executed = seconds(message.header.stamp), source, action
             self._told.notify_all()
 
     def _hear_success(self, message: Bool) -> None:

@@ -169,17 +169,17 @@ def _own(spec: RobotSpec, rows: list[int]) -> list[str]:
 def _units(mapping: Mapping, spec: RobotSpec, names: list[str]) -> tuple[float, float]:
     """[m] and [rad] that a motion of 1 asks for: the mapping's, else what the spec's conventions
     say, as in "delta, 1 = 0.05 m or 0.5 rad". Raises ValueError where neither does."""
-    said = spec.conventions.get("action", "")
     found = []
     for given, unit, of in ((mapping.metres, "m", PLACE), (mapping.radians, "rad", TURN)):
-        told = re.search(rf"([\d.]+(?:e-?\d+)?) {unit}\b", said)
-        if not given and not told and any(n in of for n in names):
+        told = spec.unit(unit)
+        if not given and told is None and any(n in of for n in names):
             key = "metres" if unit == "m" else "radians"
+            said = spec.conventions.get("action", "")
             raise ValueError(
                 f"{spec.robot}: nobody says how far an action of 1 goes: conventions['action'] is "
                 f"{said!r}, and the mapping has no {key}"
             )
-        found.append(given or (float(told[1]) if told else 1.0))
+        found.append(given or told or 1.0)
     return found[0], found[1]
 
 

@@ -8,18 +8,20 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 
-from fakes import LineEnv
+from fakes import SPEC, LineEnv
 from line_robot import ROBOT, LineRobot, wait_for
 from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from robostack.real import env as real_env
 from robostack.real.env import RosEnv
+from robostack.real.messages import write_chunk
 from robostack.real.nodes import env_link
 from robostack.real.nodes.env_link import LinkError
 from robostack.real.nodes.env_link import connect as link_to
-from robostack.real.nodes.node import COMMAND, Spin
+from robostack.real.nodes.node import COMMAND, Spin, now
 from robostack.real.streams import StreamError
 from robostack.rollout import rollout
 from robostack.testing import check_env
@@ -99,6 +101,48 @@ def test_an_emergency_stop_is_told_and_recovered_from(graph, monkeypatch):
             continue
     graph.env.reset(2)
     assert not graph.env.step(np.zeros(3, np.float32)).truncated
+
+
+class Hand:
+    """An operator whose deadman is held, and whose chunks go left."""
+
+    def __init__(self, graph):
+        self.node = Node("hand", context=graph.line.context)
+        self.switch = self.node.create_publisher(Bool, "operator/deadman", COMMAND)
+        self.chunks = self.node.create_publisher(JointTrajectory, "operator/chunk", COMMAND)
+        self.holds = True
+        self.spin = Spin(self.node)
+        self.timer = self.node.create_timer(0.03, self.tell)
+
+    def tell(self):
+        self.switch.publish(Bool(data=self.holds))
+        if self.holds:
+            rows = np.tile(np.array([-0.4, 0, 1], np.float32), (4, 1))
+            stamp = now(self.node)
+            self.chunks.publish(write_chunk(JointTrajectory(), SPEC.action_names, rows, stamp, 10))
+
+    def close(self):
+        self.spin.close()
+        self.node.destroy_node()
+
+
+def test_what_an_operator_does_in_a_policys_place_is_what_is_kept(graph):
+    """Rollouts record what moved the arm, so that they can be learned from."""
+    hand = Hand(graph)
+    try:
+        graph.env.reset(4)
+        link, ask = graph.link, np.array([0.6, 0, 1], np.float32)
+        wait_for(lambda: link.act(ask)[1] is not None, "the operator", 20)
+        episode = rollout(graph.env, Forward(), 4, start=graph.env.look(), max_steps=6)
+        hand.holds = False
+        wait_for(lambda: link.act(ask)[1] is None, "the policy", 20)
+    finally:
+        hand.close()
+    assert episode.source == "intervention"
+    assert np.median(episode.actions[:, 0]) == pytest.approx(-0.4, abs=0.05)
+    assert episode.states[-1, 0] < episode.states[0, 0]
+    alone = rollout(graph.env, Forward(), 4, max_steps=3)
+    assert alone.source == "rollout" and np.allclose(alone.actions[:, 0], 0.6)
 
 
 def test_there_is_no_expert_for_a_robot(graph):

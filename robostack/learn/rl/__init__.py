@@ -11,8 +11,8 @@ over advantages.py (pure functions), replay.py, critic.py, curiosity.py, traces.
 drew) and flow_learner.py (what those share that train the velocity field).
 """
 
-from robostack.learn.rl.config import CuriosityConfig, RLConfig
-from robostack.learn.rl.loop import LIKELIHOOD, Outside, Score, train
+from robostack.learn.rl.config import LIKELIHOOD, CuriosityConfig, RLConfig
+from robostack.learn.rl.loop import Outside, Score, train
 from robostack.learn.rl.traces import Acting
 
 __all__ = ["LIKELIHOOD", "Acting", "CuriosityConfig", "Outside", "RLConfig", "Score", "train"]

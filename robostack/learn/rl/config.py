@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from robostack.alarms import Alarms
+from robostack.assist import AssistConfig
 from robostack.augment import AugmentConfig
 from robostack.learn.learner import Compute
 
 Algorithm = Literal["awr", "filtered", "ppo", "grpo", "nft", "rlpd"]
+LIKELIHOOD = ("ppo", "grpo", "nft")  # learn from the one stochastic step of a chunk
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class RLConfig:
     nft: NFTConfig = field(default_factory=NFTConfig)
     rlpd: RLPDConfig = field(default_factory=RLPDConfig)
     curiosity: CuriosityConfig = field(default_factory=CuriosityConfig)
+    assist: AssistConfig = field(default_factory=AssistConfig)  # not with likelihoods
     refresh: int = 0  # iterations after which learned rewards go on learning from all rollouts
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of images: awr and filtered
@@ -140,6 +143,12 @@ class RLConfig:
         for name in ("iterations", "episodes", "updates", "batch", "draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"rl: {name}={getattr(self, name)}: expected 1 or more")
+        if self.assist.share and self.algorithm in LIKELIHOOD:
+            raise ValueError(
+                f"rl: assist.share={self.assist.share:g}: {self.algorithm} learns from what the "
+                f"policy drew, which a hand that leads does not leave as it is; expected 0, or "
+                "awr, filtered or rlpd"
+            )
         if self.algorithm == "grpo" and self.episodes % self.group.tries:
             raise ValueError(
                 f"rl: episodes={self.episodes}: expected a multiple of group.tries="

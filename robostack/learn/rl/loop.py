@@ -42,16 +42,15 @@ ALGORITHMS: dict[str, type] = {
     "nft": StepNFT,
     "rlpd": RLPD,
 }
-LIKELIHOOD = ("ppo", "grpo", "nft")  # learn from the one stochastic step of a chunk
 
 
 @dataclass(frozen=True)
 class Outside:
     """What the loop asks of the world."""
 
-    collect: Callable[[Path, list[int], int], Iterable[Episode]]
-    """(policy folder, seeds, tries of each) -> episodes in that order, the policy of try k of seed
-    s having been reset with hash_seed(s, k)."""
+    collect: Callable[[Path, list[int], int, float], Iterable[Episode]]
+    """(policy folder, seeds, tries of each, share of a hand that leads) -> episodes in that order,
+    the policy of try k of seed s having been reset with hash_seed(s, k)."""
     score: Score
     check: Check | None = None  # of each iteration's policy; the best one is what is returned
     refresh: Callable[[int], Score] | None = None
@@ -120,11 +119,14 @@ class _Turns:
         self.replay, self.readings, self.label = replay, readings, label
         self.watch = Watch(config.alarms, _kept(run.path / HISTORY))
         self.checks: list[float] = _kept(run.path / CHECKS)
+        self.rates: list[float] = []  # success of each iteration's rollouts
         self.metrics: dict[str, float] = {}
 
     def turn(self, iteration: int, store: Store, relived: bool) -> list[str]:
         """Returns the alarms that the iteration's rollouts raised."""
-        episodes = self._rollouts(store, iteration)
+        share = self.config.assist.after(self.rates)
+        episodes = self._rollouts(store, iteration, share)
+        self.rates.append(float(np.mean([bool(e.success) for e in episodes])))
         if self.config.refresh and iteration and iteration % self.config.refresh == 0:
             self.score = self.outside.refresh(iteration)
             self.replay.judge_again(self.score)
@@ -146,7 +148,8 @@ class _Turns:
         seeds = [hash_seed(e.seed, k % tries) for k, e in enumerate(episodes)]
         learned = self.algorithm.learn(iteration, fresh, seeds, self._bar(iteration))
         self.metrics = learned | {
-            "rollout_success": float(np.mean([bool(e.success) for e in episodes])),
+            "rollout_success": self.rates[-1],
+            "assist": share,
             "rollouts": count * (iteration + 1),
             **curious,
             "potential_gain": float(np.mean([s.potential[-1] - s.potential[0] for s in scores])),
@@ -197,7 +200,7 @@ class _Turns:
         """Of the policy that an iteration's rollouts are by."""
         return self.run.path / "rollout-policy" / f"{iteration:03d}"
 
-    def _rollouts(self, store: Store, iteration: int) -> list[Episode]:
+    def _rollouts(self, store: Store, iteration: int, share: float) -> list[Episode]:
         """The iteration's episodes: those already in the store, then new ones, saved one by one."""
         config, tries = self.config, self.algorithm.tries
         first = iteration * config.episodes
@@ -210,7 +213,7 @@ class _Turns:
             folder = self._folder(iteration)
             if not (folder / CARD).is_file():  # the very first, or one that was half written
                 self.algorithm.put(folder)
-            for k, episode in enumerate(self.outside.collect(folder, seeds, tries)):
+            for k, episode in enumerate(self.outside.collect(folder, seeds, tries, share)):
                 if k >= cut:  # tries of a start that was interrupted are played again, not kept
                     store.append(episode)
                     episodes.append(episode)

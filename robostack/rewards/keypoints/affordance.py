@@ -91,11 +91,8 @@ class KeypointAffordance(SavedReward):
         points, confidence = episode.keypoints, np.ones(len(episode) + 1, np.float32)
         if self.source is not None:
             points, confidence = self.source(episode)
-        points = asked_for(points, episode.task)
-        names = episode.spec.state_names
-        opening = episode.states[:, names.index(OPENING)] if OPENING in names else None
         try:
-            tracks = Tracks(points, episode.spec.control_hz, opening)
+            tracks = tracked(points, episode.states, episode.task, episode.spec)
             if len(tracks) not in (0, len(episode) + 1):
                 raise KeypointError(f"{len(tracks)} points for {len(episode) + 1} observations")
             return program, program.progress(tracks), confidence
@@ -145,6 +142,13 @@ class KeypointAffordance(SavedReward):
             for values in said:  # rounded: processors differ in the last digits
                 digest.update((np.round(values, 4) + 0.0).astype(np.float32).tobytes())
         return digest.hexdigest()[:16]
+
+
+def tracked(points: Points, states: np.ndarray, task: str, spec: RobotSpec) -> Tracks:
+    """What a program looks at, of points f32[T+1, 3] by name and states f32[T+1, S]."""
+    names = spec.state_names
+    opening = states[:, names.index(OPENING)] if OPENING in names else None
+    return Tracks(asked_for(points, task), spec.control_hz, opening)
 
 
 def asked_for(points: Points, task: str) -> Points:

@@ -13,6 +13,7 @@ where it begins. So the end of a path is not claimed by a path that leads past i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from robostack.rewards.keypoints import constraints
 from robostack.rewards.keypoints.constraints import Constraint, points_of, read_constraint
 from robostack.rewards.keypoints.reading import Length, read_fields, several
-from robostack.rewards.keypoints.tracks import KeypointError, Tracks, Waypoint, project
+from robostack.rewards.keypoints.tracks import KeypointError, Tracks, Waypoint, further, project
 
 UNFINISHED = 0.75  # the most that a stage counts before its goals hold
 SLACK, PATIENCE = 0.01, 3  # [m], observations in a row: what it takes to break what must hold
@@ -114,17 +115,31 @@ class Program:
 
         Raises KeypointError where the tracks lack a point.
         """
-        unmet = np.stack([stage.unmet(tracks) for stage in self.stages])
+        done = np.zeros((len(tracks), len(self.stages)))
+        for t, (at, leg) in enumerate(self._walk(tracks)):
+            done[t, :at] = 1.0
+            if leg is not None:
+                done[t, at] = UNFINISHED * leg.progress(t)
+        return done
+
+    def present(self, tracks: Tracks) -> Leg | None:
+        """The stage that the last observation is in; None where all are done. Raises KeypointError
+        where the tracks lack a point."""
+        *_, (_, leg) = self._walk(tracks)
+        return leg
+
+    def _walk(self, tracks: Tracks) -> Iterator[tuple[int, Leg | None]]:
+        """The stage that each observation is in, by its number; after the last there is None."""
+        walk = [Leg(stage, tracks) for stage in self.stages]
+        unmet = [leg.unmet for leg in walk]
         # a task that is done is lost again when its last goals are
         broken = np.stack([*(stage.broken(tracks) for stage in self.stages), unmet[-1]])
-        walk = [_Leg(stage, tracks) for stage in self.stages]
-        done = np.zeros((len(tracks), len(self.stages)))
         at = lost = 0
         walk[0].begin(0)
         for t in range(len(tracks)):
             lost = lost + 1 if broken[at, t] > SLACK else 0
             before = at
-            while at < len(walk) and unmet[at, t] <= 0:
+            while at < len(walk) and unmet[at][t] <= 0:
                 at += 1
                 if at < len(walk):
                     walk[at].begin(t)
@@ -134,10 +149,7 @@ class Program:
             elif at > 0 and lost >= patience:
                 at = max(j for j in range(at) if j == 0 or broken[j, t] <= 0)
                 lost = 0
-            done[t, :at] = 1.0
-            if at < len(walk):
-                done[t, at] = UNFINISHED * walk[at].progress(t, unmet[at, t])
-        return done
+            yield at, walk[at] if at < len(walk) else None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -169,11 +181,12 @@ class Program:
         return program
 
 
-class _Leg:
-    """Progress along one stage of one episode."""
+class Leg:
+    """One stage of one episode."""
 
     def __init__(self, stage: Stage, tracks: Tracks):
         self.stage, route = stage, stage.route
+        self.unmet = stage.unmet(tracks)
         self._reached = 0  # furthest segment
         if route is not None:
             self._mover = tracks[route.mover]
@@ -185,11 +198,11 @@ class _Leg:
         if self.stage.route is not None:
             self._start = self._mover[t]
 
-    def progress(self, t: int, unmet: float) -> float:
+    def progress(self, t: int) -> float:
         route = self.stage.route
         if route is None:
-            return float(np.clip(1 - unmet / self.stage.scale, 0, 1))
-        corners = np.stack([self._start, *(track[t] for track in self._via)])
+            return float(np.clip(1 - self.unmet[t] / self.stage.scale, 0, 1))
+        corners = self._corners(t)
         left, off = project(self._mover[t], corners)
         apart = np.linalg.norm(corners - self._mover[t], axis=1)
         while self._reached + 1 < len(off) and apart[self._reached + 1] < PASSED:
@@ -197,6 +210,14 @@ class _Leg:
         length = max(np.linalg.norm(np.diff(corners, axis=0), axis=1).sum(), route.least)
         value = (1 - left / length) * np.exp(-(off**2) / (2 * route.sigma**2))
         return float(value[: self._reached + 1].max())
+
+    def ahead(self, t: int, distance: float) -> np.ndarray:
+        """From the route's mover to the place that lies `distance` [m] further along than the one
+        nearest to it: f64[3] [m]."""
+        return further(self._mover[t], self._corners(t), distance) - self._mover[t]
+
+    def _corners(self, t: int) -> np.ndarray:
+        return np.stack([self._start, *(track[t] for track in self._via)])
 
 
 def _plain_route(route: Route) -> dict[str, Any]:

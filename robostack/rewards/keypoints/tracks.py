@@ -95,3 +95,14 @@ def project(point: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndar
     share = np.clip((offset * legs).sum(1) / np.maximum(lengths**2, 1e-12), 0, 1)
     left = np.cumsum(lengths[::-1])[::-1] - share * lengths
     return left, np.linalg.norm(offset - share[:, None] * legs, axis=1)
+
+
+def further(point: np.ndarray, corners: np.ndarray, distance: float) -> np.ndarray:
+    """The place f64[3] on a polyline f64[n + 1, 3] that lies `distance` [m] after the one nearest
+    to a point f64[3], and at its end at the latest: what pure pursuit steers for."""
+    lengths = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+    left, off = project(point, corners)
+    total = lengths.sum()
+    at = total - left[off.argmin()] + distance
+    along = np.concatenate([[0], np.cumsum(lengths)])
+    return np.array([np.interp(at, along, axis) for axis in corners.T])

@@ -51,8 +51,8 @@ def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_
     _, whole = played(vla, config, "whole")
     world, asked = outside(config), []
 
-    def collect(folder, seeds, tries):
-        for episode in world.collect(folder, seeds, tries):
+    def collect(folder, seeds, tries, assist):
+        for episode in world.collect(folder, seeds, tries, assist):
             asked.append(episode.seed)
             if len(asked) == 10:
                 raise KeyboardInterrupt

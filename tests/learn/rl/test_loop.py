@@ -8,6 +8,7 @@ import pytest
 from fakes import LineEnv, make_episode, tiny_vla
 
 from robostack.alarms import Alarms
+from robostack.assist import AssistConfig
 from robostack.data.store import Store
 from robostack.learn import rl
 from robostack.learn.learner import Learner
@@ -34,7 +35,7 @@ CONFIG = rl.RLConfig(
 DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
 
 
-def collect(folder, seeds, tries=1):
+def collect(folder, seeds, tries=1, assist=0.0):
     runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
     for seed in seeds:
         yield rollout(LineEnv(horizon=6), runner, seed)
@@ -85,10 +86,33 @@ def test_resumed_updates_end_at_the_very_weights_of_uninterrupted_ones(
     assert weights(train(vla, new_run("cut"))) == weights(whole[0])
 
 
+def test_help_is_withdrawn_as_rollouts_succeed_and_a_resumed_run_knows_how_far(vla, new_run):
+    config = replace(CONFIG, iterations=4, assist=AssistConfig(share=0.4, easy=0.5, less=0.25))
+    wanted, shares = [0.4, 0.3, 0.3, 0.2], []
+
+    def led(folder, seeds, tries, assist):
+        shares.append(assist)
+        for episode in collect(folder, seeds):
+            won = (episode.seed - config.first_seed) // config.episodes != 1
+            yield replace(episode, success=won, terminated=won, source="intervention")
+
+    def cut(folder, seeds, tries, assist):
+        if len(shares) == 3:
+            raise KeyboardInterrupt
+        yield from led(folder, seeds, tries, assist)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(vla, new_run("cut"), cut, config)
+    run = new_run("cut")
+    train(vla, run, led, config)
+    assert shares == pytest.approx(wanted)
+    assert [row["assist"] for row in metrics(run)] == pytest.approx(wanted)
+
+
 def test_finished_rollouts_are_never_collected_again(vla, whole, new_run, weights):
     asked = []
 
-    def interrupted(folder, seeds, tries):
+    def interrupted(folder, seeds, tries, assist):
         for seed, episode in zip(seeds, collect(folder, seeds)):
             asked.append(seed)
             if len(asked) == 4:
@@ -146,7 +170,7 @@ def claiming(episode):
 def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before_it(
     vla, new_run, weights, capfd, stop
 ):
-    def fails(folder, seeds, tries):
+    def fails(folder, seeds, tries, assist):
         runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
         yield from (rollout(LineEnv(horizon=3), runner, seed) for seed in seeds)
 
@@ -171,7 +195,7 @@ def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
 ):
     """The gap rises from the second iteration on; three rises in a row are seen at the fourth."""
 
-    def told(folder, seeds, tries):
+    def told(folder, seeds, tries, assist):
         for episode in collect(folder, seeds):
             late = (episode.seed - CONFIG.first_seed) // CONFIG.episodes
             truth = np.linspace(0, 0.5 - 0.1 * late, len(episode) + 1).astype(np.float32)

@@ -1,0 +1,103 @@
+"""A hand that leads: an environment in which part of every action is somebody's who knows better.
+
+A policy that is sure of itself and wrong fails in the same way each time, and learns little from
+it. With help it comes through, and its rollouts show how: a curriculum of privileged actions that
+are withdrawn (arXiv 2502.15442; there a force on the object, of which the robot's own actions know
+nothing; here a share of the action, so that what is recorded is what did it). Who leads is the
+keypoint program of the task (`robostack.rewards.keypoints.lead`), blended linearly with the policy
+(Dragan and Srinivasa, 2013). It sees what only the simulator knows; the policy never does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from robostack.protocols import Env
+from robostack.rewards.keypoints.affordance import KeypointAffordance, tracked
+from robostack.rewards.keypoints.lead import lead
+from robostack.rewards.keypoints.tracks import KeypointError
+from robostack.types import RobotSpec, Step
+
+PLACE = ("dx", "dy", "dz")
+FINGERS = "gripper"
+FRAMES = ("base", "world")  # of actions, and both are the keypoints' own in simulation
+
+
+@dataclass(frozen=True)
+class AssistConfig:
+    """How much, and when it is withdrawn."""
+
+    share: float = 0.0  # of the hand's motion that is not the policy's; 0: all of it is
+    easy: float = 0.8  # success of an iteration's rollouts above which the share becomes less,
+    less: float = 0.25  # by this part of what it was at first
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.share <= 1 and 0 <= self.easy <= 1 and 0 <= self.less <= 1):
+            raise ValueError(f"assist: expected share, easy and less from 0 to 1, got {self}")
+
+    def after(self, success: list[float]) -> float:
+        """The share in an iteration, from the success of the rollouts of those before it."""
+        return self.share * max(0.0, 1 - self.less * sum(rate > self.easy for rate in success))
+
+
+class Assisted:
+    """`env`, whose steps tell as `executed` what was done in the place of what was asked.
+
+    Where the program has an opinion, the hand goes by `share` its way, and the fingers do what it
+    says. Raises ValueError for a robot that is not told where its hand shall go, and KeypointError
+    where there is no program for the task, or no keypoints.
+    """
+
+    def __init__(self, env: Env, share: float):
+        self.env, self.spec, self.share = env, env.spec, share
+        self._rows, self._fingers = _rows(env.spec)
+
+    def reset(self, seed: int) -> Step:
+        step = self.env.reset(seed)
+        if not step.keypoints:
+            raise KeypointError("assist needs keypoints, and this environment tells none")
+        self._program = KeypointAffordance().program(step.observation.task)
+        self._states, self._points = [], {name: [] for name in step.keypoints}
+        return self._see(step)
+
+    def step(self, action: np.ndarray) -> Step:
+        done = self._led(action)
+        step = self._see(self.env.step(done))
+        return step if np.array_equal(done, action) else replace(step, executed=done)
+
+    def _led(self, action: np.ndarray) -> np.ndarray:
+        points = {name: np.stack(seen) for name, seen in self._points.items()}
+        tracks = tracked(points, np.stack(self._states), self._task, self.spec)
+        told, done = lead(self._program, tracks), self.spec.clip(action)
+        wanted = np.clip(told.way / self.spec.unit("m"), -1, 1)
+        own = done[self._rows]
+        blend = own + self.share * (wanted - own)
+        done[self._rows] = np.where(np.isfinite(wanted), blend, own)
+        if np.isfinite(told.fingers):
+            done[self._fingers] = told.fingers
+        return self.spec.clip(done)
+
+    def _see(self, step: Step) -> Step:
+        self._states.append(step.observation.state)
+        for name, seen in self._points.items():
+            seen.append(step.keypoints[name])
+        self._task = step.observation.task
+        return step
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def _rows(spec: RobotSpec) -> tuple[list[int], int]:
+    """Of the actions, those that move the hand along x, y and z, and the fingers'."""
+    names = spec.action_names
+    missing = [name for name in (*PLACE, FINGERS) if name not in names]
+    if missing or spec.conventions.get("frame") not in FRAMES or spec.unit("m") is None:
+        raise ValueError(
+            f"assist leads a hand that is told where to go by {', '.join(PLACE)} [m] and {FINGERS} "
+            f"in the frame {' or '.join(FRAMES)}; {spec.robot} has {', '.join(names)} and "
+            f"{spec.conventions}"
+        )
+    return [names.index(name) for name in PLACE], names.index(FINGERS)

@@ -1,0 +1,61 @@
+"""What a program would have the hand do now: where to go, and whether the fingers hold.
+
+A program says what counts, not how it is done, but its routes and what must hold tell much of it:
+the hand goes along the route of the present stage, by pure pursuit of a place a little further
+than the nearest one; on a stage without one it comes over what it shall hold, or raises what is
+to be higher. The fingers are open on the way to a thing, shut while it must be held, and open where
+it is let go. How the hand is turned and when it closes around a thing, no program says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from robostack.rewards.keypoints.constraints import Above, Apart, Held, Released
+from robostack.rewards.keypoints.program import Leg, Program
+from robostack.rewards.keypoints.tracks import Tracks
+
+AHEAD = 0.05  # [m] further than the nearest place of a route
+OPEN, SHUT = -1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What is not finite nobody has an opinion of."""
+
+    way: np.ndarray  # f64[3] [m], by which the hand should be elsewhere
+    fingers: float = np.nan  # OPEN or SHUT
+
+
+FREE = Lead(np.full(3, np.nan))
+
+
+def lead(program: Program, tracks: Tracks) -> Lead:
+    """At the last observation. Raises KeypointError where the tracks lack a point."""
+    leg = program.present(tracks)
+    if leg is None:
+        return FREE
+    if leg.stage.route is None:
+        return _without_route(leg, tracks)
+    letting_go = [c for c in leg.stage.goal if isinstance(c, (Released, Apart))]
+    there = all(c.value(tracks)[-1] <= 0 for c in leg.stage.goal if c not in letting_go)
+    if letting_go and there:
+        return Lead(FREE.way, OPEN)
+    holds = bool(letting_go) or _held(leg.stage.keep)
+    return Lead(leg.ahead(len(tracks) - 1, AHEAD), SHUT if holds else OPEN)
+
+
+def _without_route(leg: Leg, tracks: Tracks) -> Lead:
+    way, stage = FREE.way.copy(), leg.stage
+    for each in stage.goal:
+        if isinstance(each, Held):
+            way[:2] = (tracks[each.a] - tracks[each.gripper])[-1, :2]
+        elif isinstance(each, Above):
+            way[2] = max(each.value(tracks)[-1], 0) + AHEAD
+    return Lead(way, SHUT if _held(stage.keep) else np.nan)
+
+
+def _held(constraints: tuple) -> bool:
+    return any(isinstance(c, Held) for c in constraints)

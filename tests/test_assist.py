@@ -1,0 +1,99 @@
+"""A hand that leads: what is recorded is what was done, and without it nothing is left of it."""
+
+import numpy as np
+import pytest
+from fakes import LineEnv
+
+from robostack.assist import AssistConfig, Assisted
+from robostack.rewards.keypoints.tracks import KeypointError
+from robostack.rollout import rollout
+from robostack.sim.env import EnvConfig, make_env
+
+START = 7
+
+
+class Wrong:
+    """Sinks and shuts its fingers wherever it is."""
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return np.array([[0.2, 0.2, -0.3, 0, 0, 0, 1]], np.float32)
+
+
+class Given:
+    """Actions that were recorded."""
+
+    def __init__(self, actions):
+        self.actions = actions
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return self.actions
+
+
+@pytest.fixture(scope="module")
+def lift():
+    env = make_env(EnvConfig("Lift", render="none"))
+    yield env
+    env.close()
+
+
+def test_led_it_lifts_what_it_never_would_alone(lift):
+    seeds = range(START, START + 6)
+    alone = [rollout(lift, Wrong(), seed) for seed in seeds]
+    led = [rollout(Assisted(lift, 0.8), Wrong(), seed) for seed in seeds]
+    assert not any(e.success for e in alone)
+    assert sum(bool(e.success) for e in led) >= 5
+    assert {e.source for e in alone} == {"rollout"} and {e.source for e in led} == {"intervention"}
+
+
+def test_what_was_recorded_does_the_same_with_nobody_leading(lift):
+    led = rollout(Assisted(lift, 0.5), Wrong(), START)
+    again = rollout(lift, Given(led.actions), START)
+    assert np.array_equal(again.actions, led.actions) and np.array_equal(again.states, led.states)
+
+
+def test_the_share_is_how_much_of_the_motion_is_not_the_policys(lift):
+    asked = np.array([0.2, -0.1, 0.1, 0.3, 0, 0.2, -1], np.float32)
+    first = {}
+    for share in (0.0, 0.5, 1.0):
+        env = Assisted(lift, share)
+        env.reset(START)
+        step = env.step(asked)
+        first[share] = asked if step.executed is None else step.executed
+    assert np.array_equal(first[0.0], asked)  # the fingers are open on the way, as they should be
+    assert np.allclose(first[0.5], (first[0.0] + first[1.0]) / 2, atol=1e-6)
+    assert all(np.array_equal(a[3:], asked[3:]) for a in first.values())  # no opinion of turning
+
+
+def test_help_becomes_less_with_every_iteration_that_was_easy():
+    config = AssistConfig(share=0.4, easy=0.8, less=0.25)
+    assert config.after([]) == 0.4 and config.after([0.8, 0.3]) == 0.4
+    assert config.after([0.9, 0.5, 0.81]) == pytest.approx(0.2)
+    assert config.after([0.9] * 9) == 0
+
+
+def test_who_cannot_be_led_is_told_why(lift):
+    with pytest.raises(ValueError, match="dx, dy, dz .* fake has dx, dy, gripper"):
+        Assisted(LineEnv(), 0.5)
+    joints = make_env(EnvConfig("Lift", render="none", controller="JOINT_POSITION"))
+    with pytest.raises(ValueError, match="Panda has joint0"):
+        Assisted(joints, 0.5)
+    joints.close()
+    for wrong in ({"share": 1.5}, {"easy": -1}, {"less": 2}):
+        with pytest.raises(ValueError, match="expected share, easy and less from 0 to 1"):
+            AssistConfig(**wrong)
+
+
+def test_a_task_without_a_program_or_keypoints_is_named(lift, monkeypatch):
+    door = make_env(EnvConfig("Door", render="none"))
+    with pytest.raises(KeypointError, match="no keypoint program for"):
+        Assisted(door, 0.5).reset(0)
+    door.close()
+    monkeypatch.setattr(lift, "_keypoints", dict)
+    with pytest.raises(KeypointError, match="assist needs keypoints"):
+        Assisted(lift, 0.5).reset(0)
