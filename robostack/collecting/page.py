@@ -192,25 +192,25 @@ class Page:
         """Send one page the newest there is, as fast as it takes it."""
         from websockets.exceptions import ConnectionClosed
 
-        seen, told = 0, 0.0
+        seen, told, owed = 0, 0.0, False  # a status that came too soon after the one before it
         with contextlib.suppress(ConnectionClosed):
             connection.send(json.dumps({"about": self.about}))
             while not self._gone(me):
-                number, status = self._newer(seen, me)
-                if number == seen:
-                    continue
-                seen, now = number, time.monotonic()
-                if now - told >= TOLD:
-                    told = now
+                patience = told + TOLD - time.monotonic() if owed else 1.0
+                number, status = self._newer(seen, me, patience)
+                fresh, seen = number > seen, number
+                owed, now = owed or fresh, time.monotonic()
+                if owed and now - told >= TOLD:
+                    told, owed = now, False
                     drives = json.dumps(self._driver is me)
                     connection.send(f'{{"status": {status}, "drives": {drives}}}')
-                for jpeg in self._encoded():
+                for jpeg in self._encoded() if fresh else ():
                     connection.send(jpeg)
 
-    def _newer(self, seen: int, me: object) -> tuple[int, str]:
-        """The number and the status of what is to be seen, waited for a while."""
+    def _newer(self, seen: int, me: object, patience: float) -> tuple[int, str]:
+        """The number and the status of what is to be seen, waited for that long [s]."""
         with self._changed:
-            self._changed.wait_for(lambda: self._number > seen or self._gone(me), 1.0)
+            self._changed.wait_for(lambda: self._number > seen or self._gone(me), patience)
             return self._number, self._status
 
     def _gone(self, me: object) -> bool:

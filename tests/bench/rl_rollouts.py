@@ -42,6 +42,7 @@ class Setting:
     seeds: int = 2
     iterations: int = 5
     episodes: int = 30  # rollouts an iteration
+    updates: int = 300  # an iteration
 
 
 TASKS = {
@@ -52,7 +53,10 @@ TASKS = {
     "metaworld/drawer-open-v3": Setting(4, 800, seeds=1),
     "metaworld/button-press-topdown-v3": Setting(4, 800, seeds=1),
 }
+LED = {"assist": {"share": 0.5}}  # by the keypoint program, withdrawn as rollouts succeed
 MAIN = {
+    "led": LED,
+    "led-sparse": LED | {"algorithm": "filtered", "shaping": 0.0},
     "shaped": {},
     "sparse": {"shaping": 0.0},
     "naive": {"naive": True},
@@ -87,7 +91,7 @@ class Cell:
 
     def config(self, name: str) -> practising.TrainRLConfig:
         own, base = ARMS[name], practising.TrainRLConfig(weights={"keypoints": 1.0})
-        counts = {"iterations": self.setting.iterations, "episodes": self.setting.episodes}
+        counts = {n: getattr(self.setting, n) for n in ("iterations", "episodes", "updates")}
         changed = counts | {"first_seed": 50_000 + 1_000 * self.seed, "keep": True} | own
         rl = configs.build(type(base.rl), configs.to_dict(base.rl) | changed)
         explore = 0.0 if rl.algorithm in LIKELIHOOD else EXPLORE
@@ -96,7 +100,7 @@ class Cell:
     def learn(self, name: str) -> None:
         folder, demos = self.out / name, [self.out / "demos"]
         if name == CLONING:
-            rl = self.config("shaped").rl
+            rl = self.config("led").rl
             longer = BCConfig(steps=rl.iterations * rl.updates, lr=rl.lr)
             stages.train_bc(longer, demos, folder, self.seed, self.out / "bc", existing="reuse")
             return
@@ -167,7 +171,7 @@ def main() -> None:
     args = parser.parse_args()
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     named = [name for each in args.arms or ["main"] for name in SETS[each]]
-    arms = ["shaped"] if args.quick else args.arm or named
+    arms = ["led"] if args.quick else args.arm or named
     episodes, begin, results = 100 if args.quick else args.episodes, time.monotonic(), {}
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)

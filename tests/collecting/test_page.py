@@ -73,6 +73,15 @@ def test_a_page_gets_the_status_and_its_cameras_pictures(page):
     assert found[0].shape == (8, 6, 3) and abs(int(found[1].mean()) - 200) < 4
 
 
+def test_the_last_status_comes_however_soon_after_the_others_it_was_said(page):
+    with opened(page) as socket:
+        for kept in range(6):
+            show(page, kept=kept)
+            time.sleep(0.01)
+        while answer(socket, "status")["kept"] != 5:  # a message that does not come ends the test
+            pass
+
+
 def test_nothing_is_drawn_while_nobody_looks(page):
     page.show(lambda: pytest.fail("asked"), lambda: pytest.fail("drawn"))
 
