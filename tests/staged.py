@@ -104,6 +104,14 @@ class Stage:
                     self._publishers[topic].publish(message)
             self.said += 1
 
+    def alone(self, seconds: float = 40.0) -> None:
+        """Wait until all who listened are forgotten. Participants of one process are numbered, and
+        whoever gets a number of one that is still remembered is taken for it, and never told of."""
+        end = time.monotonic() + seconds
+        while any(p.get_subscription_count() for p in self._publishers.values()):
+            assert time.monotonic() < end, "somebody is still listening to the stage"
+            time.sleep(0.02)
+
     def close(self) -> None:
         self._stop.set()
         self._thread.join()

@@ -127,6 +127,7 @@ def desk(files, stage):
     yield begin
     for desk in desks:
         desk.close()
+    stage.alone()
 
 
 def test_nothing_moves_before_each_step_of_the_ceremony(desk):

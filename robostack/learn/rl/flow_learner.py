@@ -25,8 +25,8 @@ Steps = Callable[[int], Iterator[int]]  # so many updates, behind a progress bar
 
 
 class Algorithm(Protocol):
-    """One way to learn from rollouts. `fresh` are the indices of an iteration's episodes in the
-    replay, `seeds` what the policy was reset with in each."""
+    """One way to learn from rollouts. `fresh` are the indices in the replay of those episodes of an
+    iteration that it may learn from as its own, `seeds` what the policy was reset with in each."""
 
     tries: int  # rollouts of each start
     step: int  # updates so far
@@ -34,7 +34,7 @@ class Algorithm(Protocol):
     def resume(self, run: Run) -> int:
         """Go on where `save` left off; returns how many iterations are done."""
 
-    def relive(self, iteration: int) -> None:
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
         """In the place of `learn`, in an iteration that a resumed run finds done."""
 
     def learn(
@@ -100,7 +100,7 @@ class FlowLearner:
             )
         return size
 
-    def relive(self, iteration: int) -> None:
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
         self.fit_critic(iteration)
 
     def resume(self, run: Run) -> int:

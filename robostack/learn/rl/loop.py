@@ -15,7 +15,7 @@ import torch
 from robostack.alarms import Watch
 from robostack.data.store import Store
 from robostack.learn.readings import Readings
-from robostack.learn.rl.config import RLConfig
+from robostack.learn.rl.config import LIKELIHOOD, RLConfig
 from robostack.learn.rl.curiosity import Curiosity
 from robostack.learn.rl.flow_learner import Algorithm
 from robostack.learn.rl.policy_gradient import GRPO, PPO
@@ -134,29 +134,41 @@ class _Turns:
         curious = self._add(episodes, scores, iteration)
         if iteration == 0:
             self.readings.base(episodes, scores)
+        fresh, seeds = self._own(episodes)
         if relived:
-            self.algorithm.relive(iteration)
+            if fresh:
+                self.algorithm.relive(iteration, fresh)
             return []
         with self.algorithm.acting() as vla:
             taken = self.readings.take(vla, episodes, scores)
         raised = self._watched(iteration, taken)
         if raised and self.config.alarms.stop:
             return raised
-        count = len(episodes)
-        fresh = range(len(self.replay) - count, len(self.replay))
-        tries = self.algorithm.tries
-        seeds = [hash_seed(e.seed, k % tries) for k, e in enumerate(episodes)]
-        learned = self.algorithm.learn(iteration, fresh, seeds, self._bar(iteration))
+        learned = {"updates": 0}
+        if fresh:
+            learned = self.algorithm.learn(iteration, fresh, seeds, self._bar(iteration))
         self.metrics = learned | {
             "rollout_success": self.rates[-1],
             "assist": share,
-            "rollouts": count * (iteration + 1),
+            "interventions": sum(e.source == "intervention" for e in episodes),
+            "rollouts": len(episodes) * (iteration + 1),
             **curious,
             "potential_gain": float(np.mean([s.potential[-1] - s.potential[0] for s in scores])),
             **{f"alarm_{name}": value for name, value in taken.items()},
         }
         self._save(iteration)
         return raised
+
+    def _own(self, episodes: list[Episode]) -> tuple[list[int], list[int]]:
+        """Indices in the replay, of which they are the last, and seeds of the policy. Where the
+        likelihood counts, those in which somebody intervened are none of its own."""
+        first, tries = len(self.replay) - len(episodes), self.algorithm.tries
+        own = [
+            (first + k, hash_seed(episode.seed, k % tries))
+            for k, episode in enumerate(episodes)
+            if self.config.algorithm not in LIKELIHOOD or episode.source != "intervention"
+        ]
+        return [index for index, _ in own], [seed for _, seed in own]
 
     def _add(
         self, episodes: list[Episode], scores: list[Scores], iteration: int

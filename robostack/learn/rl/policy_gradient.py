@@ -90,10 +90,8 @@ class PolicyGradient(FlowLearner):
 class PPO(PolicyGradient):
     """Chunks are compared with what a critic expected of them."""
 
-    def relive(self, iteration: int) -> None:
-        per = self.config.episodes
-        first = len(self.replay) - per  # relived right after its episodes were added
-        self.fit_critic(iteration, range(first, first + per))
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
+        self.fit_critic(iteration, fresh)
 
     def advantages(
         self, iteration: int, fresh: Sequence[int], traces: Traces
@@ -122,9 +120,8 @@ class GRPO(PolicyGradient):
         for episode in replay.data.episodes:  # demonstrations solve the cold start
             self.reference.see(episode)
 
-    def relive(self, iteration: int) -> None:
-        per = self.config.episodes
-        self._worth(range(len(self.replay) - per, len(self.replay)))
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
+        self._worth(fresh)
 
     def _worth(self, fresh: Sequence[int]) -> np.ndarray:
         """f32[N] in [0, 1] of the fresh episodes, which are then remembered."""

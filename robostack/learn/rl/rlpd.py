@@ -138,7 +138,7 @@ class RLPD:
         self._marks: list[int] = []
         self.step = 0
 
-    def relive(self, iteration: int) -> None:
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
         pass  # its networks were saved
 
     def learn(

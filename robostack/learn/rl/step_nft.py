@@ -50,7 +50,7 @@ def loss(
 
 
 class StepNFT(FlowLearner):
-    def relive(self, iteration: int) -> None:
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
         pass  # there is no critic
 
     def learn(

@@ -55,7 +55,7 @@ class Filtered(Weighted):
     """Success-filtered cloning: all that ended well weighs the same, and nothing else anything.
     The baseline that every other algorithm has to beat."""
 
-    def relive(self, iteration: int) -> None:
+    def relive(self, iteration: int, fresh: Sequence[int]) -> None:
         pass  # there is no critic
 
     def weigh(self, iteration: int) -> tuple[np.ndarray, dict[str, float]]:

@@ -1,5 +1,6 @@
 """What every algorithm must do: solve a line, learn nothing of nothing, survive interruptions."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from robostack.learn.learner import Compute
 from robostack.learn.rl.config import ClipConfig, GroupConfig, NFTConfig, RLPDConfig
 from robostack.learn.rl.loop import ALGORITHMS
 from robostack.learn.run import finished
+from robostack.policy.vla import VLA
 from robostack.rollout import hash_seed, rollout
 
 from .conftest import ACTING, DEMOS, outside, runner  # noqa: TID252
@@ -42,6 +44,42 @@ def test_every_algorithm_is_named_in_the_config():
     from robostack.learn.rl.config import Algorithm
 
     assert sorted(get_args(Algorithm)) == EVERY
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "nft"])
+def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_asked_of_them(
+    vla, algorithm, new_run, weights
+):
+    """Each first try of an iteration is an operator's; of the last iteration all are."""
+    config = replace(SMALL, algorithm=algorithm)
+    starts = config.episodes // (config.group.tries if algorithm == "grpo" else 1)
+    world, last = outside(config), config.first_seed + (config.iterations - 1) * starts
+
+    def taken(folder, seeds, tries, assist):
+        for k, episode in enumerate(world.collect(folder, seeds, tries)):
+            if k == 0 or episode.seed >= last:
+                changed = {"actions": -episode.actions, "source": "intervention"}
+                episode = replace(episode, **changed)
+            yield episode
+
+    run = new_run(algorithm)
+    rl.train(config, vla, replace(world, collect=taken), DEMOS, run, 0, acting=ACTING)
+    rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["interventions"] for row in rows] == [1, 1, config.episodes]
+    assert rows[-1]["updates"] == 0
+
+    def cut(folder, seeds, tries, assist):
+        for episode in taken(folder, seeds, tries, assist):
+            if episode.seed >= last:
+                raise KeyboardInterrupt
+            yield episode
+
+    again = new_run("cut")
+    for collect in (cut, taken):
+        with contextlib.suppress(KeyboardInterrupt):
+            rl.train(config, vla, replace(world, collect=collect), DEMOS, again, 0, acting=ACTING)
+    ends = [VLA.load(each.path / "policy") for each in (run, again)]
+    assert weights(ends[0]) == weights(ends[1])
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
