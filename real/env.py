@@ -74,13 +74,14 @@ class RosEnv:
         self._steps, self._began = 0, 0.0
 
     @classmethod
-    def open(cls, path: str, task: str, horizon: int = 0) -> RosEnv:
-        """The robot that a file (configs/robot/*.yaml) describes. Needs rclpy."""
+    def open(cls, path: str, task: str, horizon: int = 0, namespace: str = "") -> RosEnv:
+        """The robot that a file (configs/robot/*.yaml) describes, and whose nodes are in a
+        namespace. Needs rclpy."""
         from robostack.real.nodes.env_link import connect
         from robostack.real.paths import find
 
         config = RobotConfig.load(find(path))
-        return cls(config, task, connect(config), horizon)
+        return cls(config, task, connect(config, namespace=namespace), horizon)
 
     def reset(self, seed: int) -> Step:
         self._link.hold()

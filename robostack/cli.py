@@ -193,7 +193,8 @@ def run(argv: list[str] | None) -> int:
     except BrokenPipeError:  # an OSError that is no mistake
         raise
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        again = "begins anew" if args.name.startswith("data ") else "goes on from here"
+        print(f"\nstopped; the same command {again}", file=sys.stderr)
         return STOPPED
     except ConfigError as error:
         print(f"robostack {args.name}: {error}", file=sys.stderr)

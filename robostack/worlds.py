@@ -21,7 +21,7 @@ def make_env(config: sim.EnvConfig) -> Env:
 
     known = TASKS.get(config.task)
     task = known.instruction if known else config.task
-    return RosEnv.open(config.real, task, config.horizon)
+    return RosEnv.open(config.real, task, config.horizon, config.namespace)
 
 
 def make_worker() -> Worker:

@@ -26,6 +26,7 @@ class EnvConfig:
 
     task: str = "Lift"  # `robostack tasks` lists them; with `real` any instruction will do
     real: str = ""  # file of a robot (configs/robot/*.yaml) that is driven over ROS 2 instead
+    namespace: str = ""  # of its nodes, with `real`: one arm of several
     cameras: dict[str, int] = field(default_factory=dict)  # name -> side [px]; {}: the task's own
     pixels: int = 64  # side of the square images where `cameras` is {}
     horizon: int = 0  # control steps; 0 takes the task's own
@@ -36,6 +37,11 @@ class EnvConfig:
     perturb: dict[str, float] = field(default_factory=dict)  # axis -> strength
 
     def __post_init__(self) -> None:
+        if self.namespace and not self.real:
+            raise ValueError(
+                f"env.namespace={self.namespace}: expected none without env.real, the file of a "
+                "robot whose nodes it is of"
+            )
         if not self.real:
             require("task", self.task, TASKS, listing())
         require("render", self.render, PROFILES)

@@ -24,6 +24,8 @@ def test_a_robot_may_do_what_no_simulation_knows():
     assert EnvConfig(task="fold the shirt", real="arm.yaml").task == "fold the shirt"
     with pytest.raises(ValueError, match="fold the shirt"):
         EnvConfig(task="fold the shirt")
+    with pytest.raises(ValueError, match="env.namespace=left: expected none without env.real"):
+        EnvConfig(namespace="left")
 
 
 def test_a_simulation_is_not_made_of_a_robot():
@@ -53,7 +55,8 @@ def test_a_robot_file_that_is_not_there_is_named():
 
 @pytest.mark.slow
 def test_robostack_evaluate_drives_a_robot(tmp_path):
-    """A tiny policy tries a simulated line behind ROS topics; every action is asked of the arm."""
+    """A tiny policy tries a simulated line behind ROS topics, in a namespace of its own; every
+    action is asked of the arm."""
     pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
     import yaml
     from fakes import tiny_vla
@@ -62,10 +65,10 @@ def test_robostack_evaluate_drives_a_robot(tmp_path):
     domain = 77
     tiny_vla().save(tmp_path / "policy")
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
-    line = LineRobot(domain)
+    line = LineRobot(domain, args=["--ros-args", "-r", "__ns:=/left"])
     words = ["evaluate", "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
     words += [f"env.real={tmp_path}/robot.yaml", "env.task=go right", "env.horizon=6"]
-    words += ["episodes=2", "runner.execute=2"]
+    words += ["env.namespace=left", "episodes=2", "runner.execute=2"]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "robostack.cli", *map(str, words)],
