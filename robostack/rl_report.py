@@ -61,10 +61,13 @@ def _success(rows: list[dict], config: dict, summary: dict) -> str:
     checked = [row["checked_success"] for row in rows if "checked_success" in row]
     lines = [low for low, _ in bands], [c / each for c in counts], [high for _, high in bands]
     x = [row["rollouts"] for row in rows]
+    first, last = rows[0].get("assist", 0.0), rows[-1].get("assist", 0.0)
+    why = "Rollouts explore, so their success is a lower one than the policy's"
+    if first:
+        why = f"At first {first:.0%} of the hand's motion were led, at last {last:.0%}"
     told = (
-        f"{rows[-1]['rollouts']} rollouts, {summary['seconds'] / 60:.0f} minutes. Rollouts "
-        f"explore, so their success is a lower one than the policy's: the first {each} "
-        f"{lines[1][0]:.0%}, the last {lines[1][-1]:.0%}."
+        f"{rows[-1]['rollouts']} rollouts, {summary['seconds'] / 60:.0f} minutes. {why}: the first "
+        f"{each} succeeded in {lines[1][0]:.0%}, the last in {lines[1][-1]:.0%}."
     )
     if stopped := summary.get("stopped"):
         told += (

@@ -47,7 +47,10 @@ def test_a_frozen_camera_is_found_where_it_froze_and_only_while_the_robot_moves(
     states = moving().states.copy()
     states[20:31] = states[20] + np.linspace(0, 0.2, 11, dtype=np.float32)[:, None]
     (slow,) = audit(moving(images={"top": images}, states=states))
-    assert (slow.check, slow.severity) == ("frozen camera", "warning")  # small pictures show it late
+    assert (slow.check, slow.severity) == (
+        "frozen camera",
+        "warning",
+    )
     states[20:31] = states[20]
     still = moving(images={"top": images}, states=states)
     assert "frozen camera" not in {f.check for f in audit(still)}

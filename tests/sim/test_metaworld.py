@@ -12,9 +12,11 @@ from metaworld.env_dict import MT10_V3, MT50_V3
 from played import content, same
 
 from robostack.protocols import Env, Snapshots
+from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rollout import rollout
 from robostack.sim.catalog import SUITES, TASKS
 from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
+from robostack.sim.worker import RandomPolicy
 from robostack.testing import check_env
 
 MT50 = SUITES["metaworld-mt50"]
@@ -167,3 +169,16 @@ def test_without_the_extra_tasks_are_listed_and_making_one_says_what_to_install(
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "RuntimeError" in run.stderr and "pip install 'robostack[metaworld]'" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["door-open", "drawer-open", "button-press-topdown"])
+def test_the_keypoint_program_calls_done_what_metaworld_does(name):
+    env, keypoints = blind(name), KeypointAffordance()
+    for seed in (0, 1, SEED):
+        episode = expert_episode(env, seed)
+        potential = keypoints.score(episode)
+        assert episode.success and potential[0] < 0.05 and potential[-1] == 1
+        assert np.argmax(keypoints.stops(episode)) >= len(episode) - 2
+    idle = rollout(env, RandomPolicy(env.spec), 0, max_steps=60)
+    assert not idle.success and keypoints.score(idle).max() < 0.2
+    env.close()

@@ -114,6 +114,25 @@ def _grocery(thing: str) -> Program:
     return Program((instruction,), stages)
 
 
+def _shift(instruction: str, within: float, done: float, least: float) -> Program:
+    """Come `within` [m] of what cannot be lifted, and move it to `done` [m] from the target."""
+    touch = Near("gripper", "object", within)
+    approach = Route("gripper", (Waypoint("object", HOVER), Waypoint("object")), least=0.25)
+    return Program(
+        (instruction,),
+        (
+            Stage("reach", goal=(touch,), weight=0.4, route=approach),
+            Stage(
+                "move",
+                goal=(Near("object", "target", done),),
+                keep=(Near("gripper", "object", within + 0.05),),
+                weight=0.6,
+                route=Route("object", (Waypoint("target"),), least=least),
+            ),
+        ),
+    )
+
+
 def _picks(shape: str) -> tuple[str, ...]:
     return (
         f"pick up the * {shape}",
@@ -168,5 +187,11 @@ PROGRAMS: dict[str, Program] = {
         for shape, rest in SHAPES.items()
     },
     "tabletop/stack": Program(_STACKS, _bring(0.024, 0.07, 0.03, 0.025, _ON_TOP, up=0.05)),
+    # Meta-World's own thresholds: of the door's handle it asks for one coordinate only
+    "metaworld/door-open-v3": _shift("open the door", 0.075, 0.09, least=0.5),
+    "metaworld/drawer-open-v3": _shift("pull the drawer open", 0.075, 0.03, least=0.15),
+    "metaworld/button-press-topdown-v3": _shift(
+        "press the red button down", 0.03, 0.024, least=0.08
+    ),
     "tabletop/place": Program(_PLACES, _bring(0.024, 0.06, 0.03, 0.04, _ON_TABLE)),
 }

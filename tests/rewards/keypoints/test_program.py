@@ -139,9 +139,10 @@ def test_stages_come_in_order_and_in_range_wherever_things_are(program, seed):
     assert finished[begun].all()
 
 
-@ALL
-def test_a_pick_and_place_goes_forward_only(program):
+@pytest.mark.parametrize("name", [n for n in PROGRAMS if not n.startswith("metaworld/")])
+def test_a_pick_and_place_goes_forward_only(name):
     """But for the millimetre by which the rehearsal shakes."""
+    program = PROGRAMS[name]
     potential = program.progress(rehearsal(NAMES)) @ program.shares
     top = potential.argmax()
     assert potential[0] < 0.1 and potential[top] > 0.85 and top > len(potential) / 2
