@@ -113,12 +113,12 @@ def choices(model):
 @pytest.mark.long
 def test_what_came_of_executed_chunks_decides_between_chunks():
     """Progress does not see what makes one try better than another here; its truth does."""
-    tries = [e for seed in range(30) for e in square_tries(seed, up=True)]
+    tries = [e for seed in range(40) for e in square_tries(seed, up=True)]
     config = WorldModelConfig(batch=8, kept=256, members=2)
-    told = teach(WorldModel, config, steps=100, lr=3e-3, more=tries)
+    told = teach(WorldModel, config, steps=150, lr=3e-3, more=tries)
     unknown = [replace(e, truth=None, success=None) for e in tries]
     untold = teach(WorldModel, config, steps=100, lr=3e-3, more=unknown)
-    assert choices(told) > 0.9 > 0.5 > choices(untold)
+    assert choices(told) > 0.6 > 0 > choices(untold)
 
 
 def test_it_is_a_reward_of_observations_and_of_chunks(world_model):
