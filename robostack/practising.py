@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from robostack.config import to_dict
 from robostack.data.store import read_episodes, require_episodes
 from robostack.learn import rl
@@ -76,7 +78,10 @@ def train_rl(
     require_episodes(demonstrations)
     missing = sorted(set(config.weights) - set(rewards))
     if missing:
-        raise RewardError(f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}")
+        raise RewardError(
+            f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}; without any, "
+            "weights={} learns from bare success"
+        )
     settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
     run = Run(out, "train rl", settings, seed, existing)
     if run.done:
@@ -111,6 +116,9 @@ class Judges:
         self.learned = [name for name in self.rewards if name in LEARNED]
 
     def score(self, episode: Episode) -> Scores:
+        if not self.rewards:  # bare success
+            flat = np.zeros(len(episode) + 1, np.float32)
+            return Scores(flat, np.ones_like(flat))
         said = {name: explained(reward, episode) for name, reward in self.rewards.items()}
         return combine(said, self.config.weights)
 

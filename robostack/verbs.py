@@ -85,11 +85,13 @@ VERBS: dict[str, Verb] = {
         "robostack train rl --policy runs/dpo --demos runs/demos --reward keypoints "
         "--out runs/rl weights='{keypoints: 1}' rl.iterations=6\n"
         "robostack train rl --policy runs/bc --demos runs/demos --reward keypoints "
-        "--out runs/ppo weights='{keypoints: 1}' rl.algorithm=ppo check=true --workers ray",
+        "--out runs/ppo weights='{keypoints: 1}' rl.algorithm=ppo check=true --workers ray\n"
+        "robostack train rl --policy runs/bc --demos runs/demos --out runs/arm weights='{}' "
+        "rl.algorithm=filtered env.real=configs/robot/sim.yaml env.task='lift the red cube'",
         config_of("practising", "TrainRLCommand"),
         actions.train_rl,
-        needs=("--policy", "--demos", "--reward"),
-        takes=("--exam", "--strict"),
+        needs=("--policy", "--demos"),
+        takes=("--reward", "--exam", "--strict"),
     ),
     "evaluate": Verb(
         "success rates with 95 % intervals, compared on the same starts",

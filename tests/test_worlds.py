@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from fakes import SPEC, make_episode
 
 from robostack.batch import BatchConfig
+from robostack.data.store import Store
 from robostack.sim import env as sim
 from robostack.sim.arena import worker_count
 from robostack.sim.env import EnvConfig
@@ -53,10 +55,10 @@ def test_a_robot_file_that_is_not_there_is_named():
         make_env(EnvConfig(real="nowhere.yaml"))
 
 
-@pytest.mark.slow
-def test_robostack_evaluate_drives_a_robot(tmp_path):
-    """A tiny policy tries a simulated line behind ROS topics, in a namespace of its own; every
-    action is asked of the arm."""
+@pytest.fixture
+def on_the_line(tmp_path):
+    """Runs a verb with a tiny policy before a simulated line behind ROS topics, in a namespace of
+    its own; returns the robot afterwards."""
     pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
     import yaml
     from fakes import tiny_vla
@@ -66,19 +68,43 @@ def test_robostack_evaluate_drives_a_robot(tmp_path):
     tiny_vla().save(tmp_path / "policy")
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
     line = LineRobot(domain, args=["--ros-args", "-r", "__ns:=/left"])
-    words = ["evaluate", "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
-    words += [f"env.real={tmp_path}/robot.yaml", "env.task=go right", "env.horizon=6"]
-    words += ["env.namespace=left", "episodes=2", "runner.execute=2"]
-    try:
+
+    def run(verb, *words):
+        given = [*verb, "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
+        given += [f"env.real={tmp_path}/robot.yaml", "env.namespace=left", "env.task=go right"]
         done = subprocess.run(
-            [sys.executable, "-m", "robostack.cli", *map(str, words)],
+            [sys.executable, "-m", "robostack.cli", *map(str, [*given, *words])],
             env=os.environ | {"ROS_DOMAIN_ID": str(domain)},
             capture_output=True,
             text=True,
         )
-    finally:
-        line.close()
-    assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr
+        return line.robot
+
+    yield run
+    line.close()
+
+
+@pytest.mark.slow
+def test_robostack_evaluate_drives_a_robot(on_the_line, tmp_path):
+    """Every action is asked of the arm."""
+    robot = on_the_line(["evaluate"], "env.horizon=6", "episodes=2", "runner.execute=2")
     rows = [json.loads(row) for row in (tmp_path / "out" / "episodes.jsonl").open()]
     assert [(row["task"], row["steps"], row["error"]) for row in rows] == [("go right", 6, "")] * 2
-    assert line.robot.executed >= 12
+    assert robot.executed >= 12
+
+
+@pytest.mark.slow
+def test_a_robot_practises_from_its_bare_success(on_the_line, tmp_path):
+    """Two iterations: between them the arm holds while the policy learns."""
+    demos = Store.create(tmp_path / "demos", SPEC)
+    for seed in range(2):
+        demos.append(make_episode(seed, steps=6, success=True, task="go right", source="demo"))
+    small = ["rl.iterations=2", "rl.episodes=2", "rl.updates=2", "rl.batch=4", "rl.draws=2"]
+    given = ["--demos", tmp_path / "demos", "weights={}", "rl.algorithm=filtered", *small]
+    on_the_line(["train", "rl"], *given, "env.horizon=5", "runner.execute=2")
+    rows = [json.loads(row) for row in (tmp_path / "out" / "metrics.jsonl").open()]
+    assert [row["rollouts"] for row in rows] == [2, 4] and rows[-1]["interventions"] == 0
+    tries = [episode for _, episode in Store(tmp_path / "out" / "store").episodes()]
+    assert [e.task for e in tries] == ["go right"] * 4 and {len(e) for e in tries} <= {4, 5}
+    assert all(e.success is not None and e.keypoints == {} for e in tries)
