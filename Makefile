@@ -23,9 +23,9 @@ demo-full: $(STAMP)
 	@$(BIN)/robostack doctor
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
-# files share the cores, but for those that keep time or watch a browser
-APART := tests/real tests/collecting tests/test_labelling.py
-MARKS := $(if $(LONG),,-m "$(if $(SLOW),not long,not slow and not long)")
+# files share the cores, but for those that keep time over ROS 2
+APART := tests/real
+MARKS := $(if $(SLOW),--durations=20,-m "not slow")
 SHARED := -n auto --maxprocesses=4 --dist=loadfile
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(MARKS)
 test: $(STAMP) lint

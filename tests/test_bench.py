@@ -27,7 +27,7 @@ def small(monkeypatch):
     monkeypatch.setattr(dpo_gain, "TOLD", {"weights": {"outcome": 1.0, "keypoints": 1.0}})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, monkeypatch, capsys):
     words = ["dpo_gain.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     monkeypatch.setattr(sys, "argv", [*words, "--arms", "main", "--arms", "controls"])
@@ -67,7 +67,7 @@ def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
     assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeypatch, capsys):
     tiny = rl_rollouts.Setting(2, 2, seeds=1, iterations=2, episodes=2)
     monkeypatch.setitem(rl_rollouts.TASKS, "Lift", tiny)

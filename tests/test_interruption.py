@@ -50,7 +50,7 @@ def wait_for(file, process):
     raise AssertionError(f"{file} never came")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_interrupted_the_demo_still_arrives(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY)
     out = tmp_path / "demo"

@@ -40,7 +40,7 @@ def practise(cloned, out, *words, reward="keypoints"):
     return main(["train", "rl", *given, "--out", str(out), "--workers", "1", *TINY, *words])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["awr", "grpo", "rlpd"])  # the rest: tests/learn/rl
 def test_algorithms_practise_in_the_simulator(cloned, tmp_path, algorithm):
     out = tmp_path / algorithm

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent))
 
 import together  # noqa: E402
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 ROUNDING = 2e-5  # of sums in another order, after six updates
 
 

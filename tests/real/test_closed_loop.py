@@ -60,7 +60,7 @@ def call(link, name):
     return link._call(client, Trigger.Request())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_served_policy_lifts_the_cube_through_every_node(tmp_path):
     twin = make_env(EnvConfig(task="Lift", render="none"))
     cubes = {seed: twin.reset(seed).keypoints["object"].copy() for seed in (1, 4, 0)}

@@ -142,7 +142,7 @@ def graph(files):
     graph.close()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_policy_moves_a_robot_and_an_episode_comes_out(graph, files):
     graph.wait(lambda: HOLD in graph.sources, "the arm")

@@ -110,7 +110,7 @@ def choices(model):
     return float(np.mean(found))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_what_came_of_executed_chunks_decides_between_chunks():
     """Progress does not see what makes one try better than another here; its truth does."""
     tries = [e for seed in range(40) for e in square_tries(seed, up=True)]

@@ -304,7 +304,7 @@ def test_the_expert_succeeds_in_at_least_nineteen_of_twenty(task, envs):
     assert sum(rollout(env, expert, seed).success for seed in range(20)) >= 19
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_instruction_blind_expert_succeeds_in_less_than_half(kind, envs):
     assert blind_successes(envs(f"tabletop/{kind}"), range(40)) <= 20

@@ -179,7 +179,7 @@ def success(folder, algorithm):
     return float(np.mean([e.success for e in tries]))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", EVERY)
 def test_a_line_is_solved_within_128_rollouts(vla, algorithm, played, tmp_path):
     start = tmp_path / "start"
