@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from robostack import practising, preferring, score, stages
+from robostack.assist import AssistConfig
 from robostack.evaluate import wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
+from robostack.learn.rl import RLConfig
 from robostack.learn.run import finished, write_json
 from robostack.practising import TrainRLConfig
 from robostack.prefer.compare import PreferConfig
@@ -26,7 +28,8 @@ from robostack.stages import CollectConfig, EvaluateConfig
 CONTROLS = {
     "bc_longer": "cloning for as many more steps as DPO and RL took, on the same demonstrations",
     "dpo_shuffled": "DPO on the same pairs with winner and loser drawn by a coin",
-    "rl_constant": "RL with as many rollouts and updates, but a constant reward",
+    "rl_constant": "RL with as many rollouts and updates, led alike, but a constant reward",
+    "rl_alone": "RL with as many rollouts and updates, which nobody leads",
 }
 
 
@@ -47,7 +50,12 @@ class DemoConfig:
     reward: RewardConfig = field(default_factory=lambda: RewardConfig(steps=300))
     prefer: PreferConfig = field(default_factory=PreferConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
-    rl: TrainRLConfig = field(default_factory=TrainRLConfig)
+    rl: TrainRLConfig = field(
+        default_factory=lambda: TrainRLConfig(
+            rl=RLConfig(iterations=5, episodes=30, updates=300, assist=AssistConfig(share=0.5)),
+            runner=RunnerConfig(level=0.5, explore=0.025),
+        )
+    )
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
@@ -144,17 +152,14 @@ class Ring:
         )
         self._say(f"train {name}", f"{done['pairs']} pairs, {done['seconds']:.0f} s")
 
-    def _rl(self, name: str, start: str, constant: bool) -> None:
+    def _rl(self, name: str, **changed) -> None:
         config = self.config.rl
-        inner = replace(
-            config.rl,
-            constant_reward=constant,
-            first_seed=config.rl.first_seed + 1_000 * self.seed,
-        )
+        first_seed = config.rl.first_seed + 1_000 * self.seed
+        inner = replace(config.rl, first_seed=first_seed, **changed)
         done = practising.train_rl(
             self.arena,
             replace(config, rl=inner),
-            self.out / start,
+            self.out / "dpo",
             self.rewards,
             [self.demos],
             self.out / name,
@@ -172,7 +177,7 @@ class Ring:
         score.score(self.rewards, self.out / "bc-eval")  # held-out rollouts, for the report
         self._dpo("dpo", "preferences")
         results["dpo"] = self.evaluate("dpo")
-        self._rl("rl", "dpo", constant=False)
+        self._rl("rl")
         results["rl"] = self.evaluate("rl")
         return results
 
@@ -191,7 +196,8 @@ class Ring:
         )
         self._prefer(replace(config.prefer, shuffle=True), "preferences-shuffled")
         self._dpo("dpo_shuffled", "preferences-shuffled")
-        self._rl("rl_constant", "dpo", constant=True)
+        self._rl("rl_constant", constant_reward=True)
+        self._rl("rl_alone", assist=AssistConfig())
         return {name: self.evaluate(name) for name in CONTROLS}
 
 

@@ -146,14 +146,17 @@ def _curves(turn: Path) -> str:
             },
         ),
         (
-            "RL: success of its own rollouts",
+            "RL: its own rollouts",
             "rollouts",
-            {"success": _line(rl, "rollouts", "rollout_success")},
+            {
+                "success": _line(rl, "rollouts", "rollout_success"),
+                "share that is led": _line(rl, "rollouts", "assist"),
+            },
         ),
     ]
-    constant = _metrics(turn / "rl_constant")
-    if constant:
-        panels[2][2]["constant reward"] = _line(constant, "rollouts", "rollout_success")
+    for name, label in (("rl_constant", "constant reward"), ("rl_alone", "led by nobody")):
+        if control := _metrics(turn / name):
+            panels[2][2][label] = _line(control, "rollouts", "rollout_success")
     return f"<h2>Learning curves</h2>{figures.curves(panels)}"
 
 

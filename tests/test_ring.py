@@ -6,6 +6,7 @@ import re
 import pytest
 
 from robostack.cli import FAILED, OK, USAGE, main
+from robostack.demo import CONTROLS
 
 TINY = """
 env: {cameras: {agentview: 32}}
@@ -38,7 +39,7 @@ def demo(tmp_path_factory):
 def test_the_summary_has_the_promised_form(demo):
     summary = json.loads((demo[0] / "summary.json").read_text())
     assert set(summary["stages"]) == {"bc", "dpo", "rl"}
-    assert set(summary["controls"]) == {"bc_longer", "dpo_shuffled", "rl_constant"}
+    assert set(summary["controls"]) == set(CONTROLS)
     for stage in (*summary["stages"].values(), *summary["controls"].values()):
         assert stage["successes"] == stage["success_rate"] * stage["episodes"]
         low, high = stage["ci95"]

@@ -56,6 +56,8 @@ TASKS = {
 LED = {"assist": {"share": 0.5}}  # by the keypoint program, withdrawn as rollouts succeed
 MAIN = {
     "led": LED,
+    "led-longer": LED | {"updates": 500},
+    "led-longest": LED | {"updates": 1000},
     "led-sparse": LED | {"algorithm": "filtered", "shaping": 0.0},
     "shaped": {},
     "sparse": {"shaping": 0.0},

@@ -27,6 +27,8 @@ def test_both_names_of_the_variable_point_to_a_profile_that_fits_pictures(clean)
     (size,) = (node.text for node in tree.iter() if node.tag.endswith("segment_size"))
     (message,) = (node.text for node in tree.iter() if node.tag.endswith("maxMessageSize"))
     assert int(size) == dds.SEGMENT and int(message) > 3 * 1024 * 1024  # of 1024 x 1024 pixels
+    (within,) = (n.text for n in tree.iter() if n.tag.endswith("intraprocess_delivery"))
+    assert within == "OFF"  # else who is opened where another was closed may stay deaf
     for name in dds.VARIABLES:
         del os.environ[name]
 
