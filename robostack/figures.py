@@ -73,17 +73,15 @@ def curves(panels: list[tuple[str, str, dict[str, tuple[list, list]]]]) -> str:
     return svg(figure)
 
 
-def success_curve(
-    x: list[int], low: list[float], rate: list[float], high: list[float], checked: list[float]
-) -> str:
-    """Success of rollouts against their number, with its 95 % band, and where policies were also
-    `checked` on starts of their own, that."""
+def success_curves(lines: dict[str, tuple[list[int], list[float], list | None]]) -> str:
+    """Success against rollouts: {label: (rollouts, rates, 95 % intervals or None)}."""
     figure, axes = _axes(7.5, 2.8)
     ax = axes[0, 0]
-    ax.fill_between(x, low, high, color=PALETTE[0], alpha=0.18, lw=0)
-    ax.plot(x, rate, color=PALETTE[0], marker="o", lw=1.5, label="rollouts, with exploration")
-    if checked:
-        ax.plot(x, checked, color=PALETTE[1], marker="s", lw=1.5, label="held-out trials, after")
+    for colour, marker, (label, (x, rates, bands)) in zip(PALETTE, "osD^v", lines.items()):
+        if bands is not None:
+            low, high = zip(*bands)
+            ax.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+        ax.plot(x, rates, color=colour, marker=marker, lw=1.5, label=label)
     ax.set_ylim(0, 1)
     ax.set_yticks(np.linspace(0, 1, 6), [f"{y:.0%}" for y in np.linspace(0, 1, 6)])
     ax.set_xlabel("online rollouts")

@@ -59,15 +59,17 @@ def _success(rows: list[dict], config: dict, summary: dict) -> str:
     counts = [round(row["rollout_success"] * each) for row in rows]
     bands = [wilson(count, each) for count in counts]
     checked = [row["checked_success"] for row in rows if "checked_success" in row]
-    lines = [low for low, _ in bands], [c / each for c in counts], [high for _, high in bands]
-    x = [row["rollouts"] for row in rows]
+    rates, x = [count / each for count in counts], [row["rollouts"] for row in rows]
+    lines = {"rollouts": (x, rates, bands)}
+    if checked:
+        lines["held-out trials, after"] = (x, checked, None)
     first, last = rows[0].get("assist", 0.0), rows[-1].get("assist", 0.0)
     why = "Rollouts explore, so their success is a lower one than the policy's"
     if first:
         why = f"At first {first:.0%} of the hand's motion were led, at last {last:.0%}"
     told = (
         f"{rows[-1]['rollouts']} rollouts, {summary['seconds'] / 60:.0f} minutes. {why}: the first "
-        f"{each} succeeded in {lines[1][0]:.0%}, the last in {lines[1][-1]:.0%}."
+        f"{each} succeeded in {rates[0]:.0%}, the last in {rates[-1]:.0%}."
     )
     if stopped := summary.get("stopped"):
         told += (
@@ -76,7 +78,7 @@ def _success(rows: list[dict], config: dict, summary: dict) -> str:
         )
     if "best_iteration" in summary:
         told += f" The policy is that of iteration {summary['best_iteration']}, the best in trials."
-    return f"<p class='big'>{told}</p>{figures.success_curve(x, *lines, checked)}"
+    return f"<p class='big'>{told}</p>{figures.success_curves(lines)}"
 
 
 def _learning(rows: list[dict]) -> str:

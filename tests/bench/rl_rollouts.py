@@ -23,7 +23,8 @@ import numpy as np
 from paired import gain
 
 from robostack import config as configs
-from robostack import practising, score, stages
+from robostack import figures, practising, score, stages
+from robostack.evaluate import wilson
 from robostack.learn.bc import BCConfig
 from robostack.learn.rl import LIKELIHOOD
 from robostack.learn.run import write_json
@@ -56,14 +57,13 @@ TASKS = {
 LED = {"assist": {"share": 0.5}}  # by the keypoint program, withdrawn as rollouts succeed
 MAIN = {
     "led": LED,
-    "led-longer": LED | {"updates": 500},
-    "led-longest": LED | {"updates": 1000},
     "led-sparse": LED | {"algorithm": "filtered", "shaping": 0.0},
     "shaped": {},
     "sparse": {"shaping": 0.0},
     "naive": {"naive": True},
     "filtered": {"algorithm": "filtered", "shaping": 0.0},
 }
+LONGER = {"led-longer": LED | {"updates": 500}, "led-longest": LED | {"updates": 1000}}
 ALGORITHMS = {
     "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-4},
     "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-4, "episodes": 32},
@@ -71,8 +71,8 @@ ALGORITHMS = {
     "rlpd": {"algorithm": "rlpd", "updates": 600},
 }
 CLONING = "more cloning"
-SETS = {"main": [*MAIN, CLONING], "algorithms": list(ALGORITHMS)}
-ARMS = MAIN | ALGORITHMS
+SETS = {"main": [*MAIN, CLONING], "longer": list(LONGER), "algorithms": list(ALGORITHMS)}
+ARMS = MAIN | LONGER | ALGORITHMS
 EXPLORE = 0.025  # by which rollouts are pulled aside, where no likelihood is asked for
 
 
@@ -158,6 +158,16 @@ def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path, every
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
 
 
+def curves(about: dict) -> str:
+    """Success against rollouts of every arm, from the cloned policy on, as a picture (SVG)."""
+    lines = {}
+    for name, by in about["arms"].items():
+        points = [(0, about["start_success"], about["start_ci95"])]
+        points += [(int(n), told["success_rate"], told["ci95"]) for n, told in by.items()]
+        lines[name] = tuple(list(column) for column in zip(*points))
+    return figures.success_curves(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -182,13 +192,16 @@ def main() -> None:
             found = play(task, arms, seeds, episodes, out, args.curve)
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": seeds}
+            about["start_ci95"] = list(wilson(int(start.sum()), start.size))
             about["arms"] = {
                 name: {count: gain(start, outcomes) for count, outcomes in by.items()}
                 for name, by in found.items()
             }
             results[task] = about
             if args.out:
-                write_json(out / f"{task.replace('/', '-')}.json", about)
+                stem = task.replace("/", "-")
+                write_json(out / f"{stem}.json", about)
+                (out / f"{stem}.svg").write_text(curves(about))
     if len(tasks) == len(arms) == 1:
         about = results[tasks[0]]
         rollouts, last = max(about["arms"][arms[0]].items(), key=lambda item: int(item[0]))
