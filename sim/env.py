@@ -77,6 +77,7 @@ class SimEnv(abc.ABC):
     """A MuJoCo environment as an Env with snapshots. A family of tasks fills in the hooks."""
 
     instruction: str = ""  # of the present episode
+    groups: tuple[int, ...] = (1,)  # of geoms: those that are seen; others collide
     ends: bool = True  # at success; else it runs on to the time limit and only tells of it
 
     def __init__(self, config: EnvConfig, spec: RobotSpec, horizon: int, renderer):

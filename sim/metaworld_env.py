@@ -115,6 +115,8 @@ class MetaworldEnv(SimEnv):
     """A task of Meta-World. Its physics, starts and success are its own, to the bit; what costs
     time beside them (reward, inverse dynamics, gymnasium's renderer) is left out."""
 
+    groups = GROUPS
+
     def __init__(self, config: EnvConfig):
         asked = config.robot, config.controller, config.control
         if asked != (EnvConfig.robot, EnvConfig.controller, EnvConfig.control):

@@ -18,6 +18,7 @@ from robostack.collecting.screen import Screen, terminal_words
 from robostack.collecting.session import Session, SessionConfig
 from robostack.collecting.shelves import Shelves
 from robostack.collecting.view import View
+from robostack.collecting.window import Window
 from robostack.config import read, to_dict
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
@@ -44,6 +45,7 @@ class TeleopConfig(SessionConfig, LoopConfig):
     path: str = ""  # which one of several devices: a gamepad's name, a file below /dev/input
     noise: float = 0.0  # of the expert's motions, device=scripted
     view: int = 320  # side [px] of the pictures on the page, in simulation; 0: as recorded
+    window: bool = False  # MuJoCo's own, of a simulation, where there is a display
     page: PageConfig = field(default_factory=PageConfig)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,9 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         page = Page(config.page, about(mapping, env)) if config.page.on else None
         if page is not None:
             stack.callback(page.close)
+        window = Window(env) if config.window else None
+        if window is not None:
+            stack.callback(window.close)
         device = _device(config, mapping, env, page)
         stack.callback(device.close)
         shelves = Shelves(out, env.spec)
@@ -82,7 +87,7 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         _calibrate(env, config, out / "store" / CALIBRATION)
         collector = Collector(env, driver, device, session, config, stop=stop)
         stop.at_once = lambda: collector.waits
-        _watch(collector, mapping, page, out, stack)
+        _watch(collector, mapping, page, window, out, stack)
         return summary(shelves, out)
 
 
@@ -90,10 +95,11 @@ def _watch(
     collector: Collector,
     mapping: Mapping,
     page: Page | None,
+    window: Window | None,
     out: Path,
     stack: contextlib.ExitStack,
 ) -> None:
-    """Run the session, shown on the page and on the terminal."""
+    """Run the session, shown on the page, in the window and on the terminal."""
     keyboard, view = read_mapping("keyboard"), View(collector.env, collector.config.view)
     words = None if mapping.device == "keyboard" else terminal_words(keyboard)
     if words is not None:
@@ -110,6 +116,8 @@ def _watch(
         now = time.monotonic()
         if page is not None:
             page.show(collector.status, lambda: view.pictures(collector.pictures))
+        if window is not None:
+            window.show()
         if screen.due(now):
             screen.show(collector.status(), now)
 
