@@ -9,7 +9,6 @@ import threading
 from robostack.protocols import Env
 from robostack.sim.env import SimEnv
 
-
 DISTANCE, AZIMUTH, ELEVATION = 1.4, 180.0, -25.0  # [m, deg]: across the table, at first
 
 
