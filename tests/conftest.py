@@ -1,6 +1,7 @@
 """Shared fixtures. `fakes` is put on the path, so that spawned workers can import it by name."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fakes import SPEC, make_episode, tiny_vla  # noqa: E402
 from robostack.data.chunks import ChunkData  # noqa: E402
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background: what it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # would not hear Ctrl-C either
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub; no test needs it
 
 
