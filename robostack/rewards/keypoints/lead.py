@@ -18,6 +18,7 @@ from robostack.rewards.keypoints.program import Leg, Program
 from robostack.rewards.keypoints.tracks import Tracks
 
 AHEAD = 0.05  # [m] further than the nearest place of a route
+SPARE = 0.02  # [m] higher than what must stay that high
 OPEN, SHUT = -1.0, 1.0
 
 
@@ -40,11 +41,20 @@ def lead(program: Program, tracks: Tracks) -> Lead:
     if leg.stage.route is None:
         return _without_route(leg, tracks)
     letting_go = [c for c in leg.stage.goal if isinstance(c, (Released, Apart))]
-    there = all(c.value(tracks)[-1] <= 0 for c in leg.stage.goal if c not in letting_go)
-    if letting_go and there:
+    if letting_go and _arrived(leg, tracks, letting_go):
         return Lead(FREE.way, OPEN)
-    holds = bool(letting_go) or _held(leg.stage.keep)
-    return Lead(leg.ahead(len(tracks) - 1, AHEAD), SHUT if holds else OPEN)
+    way = leg.ahead(len(tracks) - 1, AHEAD)
+    for each in leg.stage.keep:
+        if isinstance(each, Above):
+            way[2] = max(way[2], each.value(tracks)[-1] + SPARE)
+    return Lead(way, SHUT if letting_go or _held(leg.stage.keep) else OPEN)
+
+
+def _arrived(leg: Leg, tracks: Tracks, letting_go: list) -> bool:
+    """Whether, at any time since the stage began, nothing was left but to let go: fingers that
+    have begun to open go on, though what they held moves a little."""
+    others = [c.value(tracks)[leg.begun :] for c in leg.stage.goal if c not in letting_go]
+    return bool((np.max(others, axis=0) <= 0).any()) if others else True
 
 
 def _without_route(leg: Leg, tracks: Tracks) -> Lead:

@@ -187,14 +187,14 @@ class Leg:
     def __init__(self, stage: Stage, tracks: Tracks):
         self.stage, route = stage, stage.route
         self.unmet = stage.unmet(tracks)
-        self._reached = 0  # furthest segment
+        self._reached, self.begun = 0, 0  # furthest segment, and since when
         if route is not None:
             self._mover = tracks[route.mover]
             self._via = [waypoint.at(tracks) for waypoint in route.via]
 
     def begin(self, t: int) -> None:
         """The stage begins, for the first time or once more after one before it was lost."""
-        self._reached = 0
+        self._reached, self.begun = 0, t
         if self.stage.route is not None:
             self._start = self._mover[t]
 

@@ -5,7 +5,7 @@ import pytest
 
 from robostack.rewards.keypoints.affordance import rehearsal
 from robostack.rewards.keypoints.builtin import HOVER, PROGRAMS
-from robostack.rewards.keypoints.lead import AHEAD, OPEN, SHUT, lead
+from robostack.rewards.keypoints.lead import AHEAD, OPEN, SHUT, SPARE, lead
 from robostack.rewards.keypoints.tracks import KeypointError, Tracks, further
 
 LIFT, STACK, CAN = (PROGRAMS[name] for name in ("Lift", "Stack", "PickPlaceCan"))
@@ -71,6 +71,21 @@ def test_what_is_carried_goes_over_the_target_and_is_let_go_where_it_rests():
     assert lowered.fingers == SHUT and lowered.way[2] < 0
     there = lead(STACK, tracks(*rising(*over, *down), held_from=2))
     assert there.fingers == OPEN and np.isnan(there.way).all()
+
+
+def test_on_its_way_what_is_carried_stays_as_high_as_it_must():
+    """Over the can's route lies the wall between the bins, which the route itself does not see."""
+    low = [(0.1 - 0.02 * k, 0.02 * k, 0.125) for k in range(1, 3)]
+    told = lead(CAN, tracks(*rising((0.1, 0, 0.14), *low), held_from=2))
+    assert told.way[1] > 0 and told.way[2] == pytest.approx(0.1 + SPARE - (0.125 - 0.02))
+
+
+def test_fingers_that_have_begun_to_let_go_go_on_though_what_they_held_moves_a_little():
+    over = [(0.1 - 0.02 * k, 0.04 * k, 0.12) for k in range(1, 6)]
+    down = [(0, 0.2, 0.12 - 0.011 * k) for k in range(1, 6)]
+    again = [(0, 0.2, 0.085)]  # too high to be at rest on the cube
+    assert lead(STACK, tracks(*rising(*over, *down, *again), held_from=2)).fingers == OPEN
+    assert lead(STACK, tracks(*rising(*over, *down[:3], *again), held_from=2)).fingers == SHUT
 
 
 def test_once_all_is_done_nobody_leads():
