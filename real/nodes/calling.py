@@ -46,11 +46,13 @@ def call(service: str, value: str | None, patience: float, domain: int | None = 
 
 
 def _absent(node: Node, service: str, kind: type, patience: float) -> str:
-    """Why a service cannot be called, and which could be."""
+    """Why a service cannot be called, and which could be. Among what there is our own client is
+    listed, too, as a service of its kind."""
     there = {n.lstrip("/"): kinds for n, kinds in node.get_service_names_and_types()}
-    ours = {n: k[0] for n, k in there.items() if k[0].startswith("std_srvs/")}
-    found, wanted = ours.get(service.lstrip("/"), ""), f"std_srvs/srv/{kind.__name__}"
-    if found and found != wanted:
-        return f"{service} is a {found}, not a {wanted}"
+    wanted, asked = f"std_srvs/srv/{kind.__name__}", service.lstrip("/")
+    ours = {name for name, kinds in there.items() if kinds[0].startswith("std_srvs/")} - {asked}
+    others = [name for name in there.get(asked, []) if name != wanted]
+    if others:
+        return f"{service} is a {others[0]}, not a {wanted}"
     known = f"there is {', '.join(sorted(ours))}" if ours else "there is no service at all"
     return f"nobody offers {service} ({patience:g} s; is ROS_DOMAIN_ID the same?); {known}"
