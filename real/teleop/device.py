@@ -59,6 +59,4 @@ def open_device(kind: str, hold: float, path: str = "") -> TeleopDevice:
         return SpaceMouse(path)
     if kind in MESSAGES:
         raise DeviceError(f"device {kind} comes from ROS topics; start `teleop_node` with it")
-    raise DeviceError(
-        f"device {kind!r}: expected one of {', '.join(KINDS)}, or {SCRIPTED} in simulation"
-    )
+    raise DeviceError(f"device {kind!r}: expected one of {', '.join(KINDS)}")

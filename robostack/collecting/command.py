@@ -24,7 +24,7 @@ from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
 from robostack.real.teleop.calibrate import MOTIONS
-from robostack.real.teleop.device import SCRIPTED, Poll, TeleopDevice, open_device
+from robostack.real.teleop.device import KINDS, MESSAGES, SCRIPTED, Poll, TeleopDevice, open_device
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import Mapping, of_actions, read_mapping
 from robostack.real.teleop.scripted import Scripted
@@ -148,6 +148,9 @@ def _mapping(config: TeleopConfig, env: Env) -> Mapping:
             raise ValueError(f"mapping={config.mapping}: device=scripted has its own")
         env.plan()  # raises ValueError where there is no expert
         return of_actions(env.spec)
+    if config.device not in (*KINDS, *MESSAGES):
+        known = ", ".join((*KINDS, SCRIPTED))
+        raise ValueError(f"device={config.device}: expected one of {known}")
     mapping = read_mapping(config.mapping or config.device)
     return replace(mapping, device=config.device) if config.mapping else mapping
 

@@ -54,7 +54,11 @@ def test_a_scripted_session_gives_a_store_that_a_policy_is_cloned_from(tmp_path,
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["device=piano"], "or one of browser, evdev"),
+        (
+            ["device=piano"],
+            "device=piano: expected one of browser, keyboard, gamepad, evdev, spacemouse, scripted",
+        ),
+        (["mapping=piano"], "or one of browser, evdev"),
         (["device=joy"], "teleop_node"),
         (["device=browser", "page.on=false"], "needs the page"),
         (["device=scripted", "mapping=gamepad"], "has its own"),
