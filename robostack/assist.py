@@ -37,21 +37,40 @@ class AssistConfig:
         if not (0 <= self.share <= 1 and 0 <= self.easy <= 1 and 0 <= self.less <= 1):
             raise ValueError(f"assist: expected share, easy and less from 0 to 1, got {self}")
 
-    def after(self, success: list[float]) -> float:
-        """The share in an iteration, from the success of the rollouts of those before it."""
-        return self.share * max(0.0, 1 - self.less * sum(rate > self.easy for rate in success))
+    def after(self, success: list[float]) -> Led:
+        """How much in an iteration, from the success of the rollouts of those before it."""
+        left = max(0.0, 1 - self.less * sum(rate > self.easy for rate in success))
+        return Led(self.share * left, left)
+
+
+@dataclass(frozen=True)
+class Led:
+    """What is left of it. A motion can be led by half, fingers cannot: they are in some of the
+    rollouts, so that in the others the policy meets what its own do."""
+
+    share: float = 0.0  # of the hand's motion
+    fingers: float = 1.0  # of the rollouts, in which they are led, too
+
+    def within(self, env: Env, drawn: int) -> Env:
+        """`env` as it is in the rollout whose policy draws from the seed `drawn`."""
+        if not self.share:
+            return env
+        return Assisted(env, self.share, np.random.default_rng(drawn).random() < self.fingers)
+
+
+ALONE = Led()
 
 
 class Assisted:
     """`env`, whose steps tell as `executed` what was done in the place of what was asked.
 
     Where the program has an opinion, the hand goes by `share` its way, and the fingers do what it
-    says. Raises ValueError for a robot that is not told where its hand shall go, and KeypointError
-    where there is no program for the task, or no keypoints.
+    says if they are led. Raises ValueError for a robot that is not told where its hand shall go,
+    and KeypointError where there is no program for the task, or no keypoints.
     """
 
-    def __init__(self, env: Env, share: float):
-        self.env, self.spec, self.share = env, env.spec, share
+    def __init__(self, env: Env, share: float, fingers: bool = True):
+        self.env, self.spec, self.share, self.fingers = env, env.spec, share, fingers
         self._rows, self._fingers = _rows(env.spec)
 
     def reset(self, seed: int) -> Step:
@@ -75,7 +94,7 @@ class Assisted:
         own = done[self._rows]
         blend = own + self.share * (wanted - own)
         done[self._rows] = np.where(np.isfinite(wanted), blend, own)
-        if np.isfinite(told.fingers):
+        if self.fingers and np.isfinite(told.fingers):
             done[self._fingers] = told.fingers
         return self.spec.clip(done)
 

@@ -71,7 +71,7 @@ class _Help(argparse.Action):
 def _add_verb(parsers, name: str, verb: Verb) -> None:
     parser = parsers.add_parser(
         name.split()[-1],
-        help=verb.summary,
+        help=verb.summary.replace("%", "%%"),  # argparse fills in help, and nothing else
         description=verb.summary[0].upper() + verb.summary[1:] + ".",
         epilog="example:\n" + textwrap.indent(verb.example, "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,

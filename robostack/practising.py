@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robostack.assist import Led
 from robostack.config import to_dict
 from robostack.data.store import read_episodes, require_episodes
 from robostack.learn import rl
@@ -88,8 +89,8 @@ def train_rl(
         return run.done
     start, judges = VLA.load(policy_folder(policy)), Judges(rewards, config)
 
-    def roll(folder: Path, seeds: list[int], tries: int, assist: float) -> Iterator[Episode]:
-        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, assist)
+    def roll(folder: Path, seeds: list[int], tries: int, led: Led) -> Iterator[Episode]:
+        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, led)
 
     def refresh(iteration: int) -> rl.Score:
         judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)

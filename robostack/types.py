@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SOURCES = ("demo", "rollout", "intervention")
+# in an intervention an operator acted in the policy's place, in a led rollout a program did
+SOURCES = ("demo", "rollout", "intervention", "led")
 
 
 class ShapeError(ValueError):

@@ -6,12 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from robostack.assist import Assisted
+from robostack.assist import ALONE, Led
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
 from robostack.pool import Pool, Workers
@@ -119,13 +119,14 @@ def _roll(
     runner: RunnerConfig,
     seed: int,
     attempt: int,
-    assist: float,
+    led: Led,
 ) -> Episode:
     env = worker.env(config, runner)
     policy, drawn = worker.policy(folder, runner, env), hash_seed(seed, attempt)
     watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
-    env = Assisted(env, assist) if assist else env
-    return rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
+    env = led.within(env, drawn)
+    episode = rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
+    return replace(episode, source="led") if led.share else episode
 
 
 def _branch(
@@ -228,11 +229,11 @@ class Arena:
         seeds: list[int],
         label: str,
         tries: int = 1,
-        assist: float = 0.0,
+        led: Led = ALONE,
     ) -> Iterator[Episode]:
-        """`tries` per seed, one after the other, led by the share `assist` (robostack.assist)."""
+        """`tries` per seed, one after the other."""
         folder = self._folder(policy)
-        jobs = [(self.config, folder, runner, s, k, assist) for s in seeds for k in range(tries)]
+        jobs = [(self.config, folder, runner, s, k, led) for s in seeds for k in range(tries)]
         yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
 
     def branches(

@@ -89,6 +89,7 @@ class SimEnv(abc.ABC):
     # hooks ---------------------------------------------------------------------------------
     model: mujoco.MjModel
     data: mujoco.MjData
+    _suite: Any  # the library's own environment
 
     @abc.abstractmethod
     def _begin(self, seed: int) -> None:
@@ -204,8 +205,11 @@ class SimEnv(abc.ABC):
         mujoco.mj_setState(self.model, self.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
 
     def close(self) -> None:
+        """What a library's environment is made of refers to itself in circles, which would keep a
+        hundred MB and more until the collector comes by."""
         if self.renderer is not None:
             self.renderer.close()
+        vars(self._suite).clear()
 
 
 class ScriptedExpert:

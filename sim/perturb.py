@@ -6,6 +6,7 @@ be evaluated with and without, and axes do not change each other. A strength of 
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ class Perturbations:
 
     def __init__(self, strengths: dict[str, float], env: SimEnv):
         self.strengths = {axis: s for axis, s in strengths.items() if s > 0}
-        self.env, self.seed = env, 0
+        self.env, self.seed = weakref.proxy(env), 0  # which has it, and would be kept by it
         self.queue: deque[np.ndarray] = deque()
         if "placement" in self.strengths:
             env.widen_placement(1 + self.strengths["placement"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fakes import LineEnv
 
-from robostack.assist import AssistConfig, Assisted
+from robostack.assist import AssistConfig, Assisted, Led
 from robostack.rewards.keypoints.tracks import KeypointError
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, make_env
@@ -72,9 +72,22 @@ def test_the_share_is_how_much_of_the_motion_is_not_the_policys(lift):
 
 def test_help_becomes_less_with_every_iteration_that_was_easy():
     config = AssistConfig(share=0.4, easy=0.8, less=0.25)
-    assert config.after([]) == 0.4 and config.after([0.8, 0.3]) == 0.4
-    assert config.after([0.9, 0.5, 0.81]) == pytest.approx(0.2)
-    assert config.after([0.9] * 9) == 0
+    assert config.after([]) == config.after([0.8, 0.3]) == Led(0.4, fingers=1)
+    assert config.after([0.9, 0.5, 0.81]) == Led(0.2, fingers=0.5)
+    assert config.after([0.9] * 9) == Led(0, fingers=0)
+
+
+def test_fingers_are_led_in_so_many_of_the_rollouts_as_are_left(lift):
+    drawn = [Led(0.2, 0.5).within(lift, seed).fingers for seed in range(200)]
+    assert 80 < sum(drawn) < 120
+    assert drawn == [Led(0.2, 0.5).within(lift, seed).fingers for seed in range(200)]
+    assert all(Led(0.2, 1).within(lift, seed).fingers for seed in range(20))
+    assert Led(0).within(lift, 0) is lift
+    shut = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+    for fingers in (False, True):
+        env = Assisted(lift, 0.5, fingers)
+        env.reset(START)
+        assert env.step(shut).executed[6] == (-1 if fingers else 1)
 
 
 def test_who_cannot_be_led_is_told_why(lift):

@@ -7,6 +7,7 @@ import pytest
 
 from robostack.cli import FAILED, OK, USAGE, main
 from robostack.demo import CONTROLS
+from robostack.verbs import VERBS
 
 TINY = """
 env: {cameras: {agentview: 32}}
@@ -96,15 +97,29 @@ def test_force_replaces_a_demo_and_nothing_else(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "mine").is_dir() and "not a demo" in capsys.readouterr().err
 
 
-def test_every_verb_has_help_with_an_example(capsys):
-    for verb in (
-        *(["collect"], ["evaluate"], ["score"], ["prefer"], ["report"], ["demo"], ["doctor"]),
-        *(["train", what] for what in ("bc", "reward", "dpo", "rl")),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            main([*verb, "--help"])
-        assert stop.value.code == OK
-        assert "example:\n  robostack " + " ".join(verb) in capsys.readouterr().out
+def helped(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--help"])
+    assert stop.value.code == OK
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_has_help_with_an_example(name, capsys):
+    assert f"robostack {name}" in helped(capsys, *name.split()).split("example:\n")[1]
+
+
+def test_help_of_all_verbs_names_each_and_says_what_it_does(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    told = " ".join(helped(capsys).split())
+    for name, verb in VERBS.items():
+        group, _, what = name.partition(" ")
+        assert group in told
+        if what:
+            told_of_group = " ".join(helped(capsys, group).split())
+            assert f"{what} {verb.summary}" in told_of_group
+        else:
+            assert f"{group} {verb.summary}" in told
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class RelabelConfig:
     task: str = ""  # instruction
     success: Literal["", "yes", "no", "unknown"] = ""
     label: str = ""  # what their maker says of them, e.g. "near miss"
-    source: Literal["", "demo", "rollout", "intervention"] = ""
+    source: Literal["", "demo", "rollout", "intervention", "led"] = ""
     threshold: float = 0.5  # with --reward: succeeded where its last potential is above
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,14 +51,15 @@ class TabletopEnv(RobosuiteEnv):
 
     # hooks ---------------------------------------------------------------------------------
     def _find_task(self, name: str) -> Task:
+        env = weakref.proxy(self)  # which has the task, and would be kept by it
         return Task(
             name=name,
             instruction="",
             keypoints={},
             horizon=max(_HORIZONS[kind] for kind in TASKS[name][0]),
-            expert=lambda scene: self.carry_out(self.layout.request, scene),
+            expert=lambda scene: env.carry_out(env.layout.request, scene),
             cameras=("tableview", "robot0_eye_in_hand"),
-            support=lambda suite: self.origin,
+            support=lambda suite: env.origin,
         )
 
     def _make_suite(self, config: EnvConfig):

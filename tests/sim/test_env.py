@@ -1,5 +1,8 @@
 """The simulated arm: reproducible, restorable, strict about actions, and robosuite underneath."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from played import content, draw, play, same
@@ -7,7 +10,7 @@ from played import content, draw, play, same
 from robostack.protocols import Env, Snapshots
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rollout import rollout
-from robostack.sim.env import EnvConfig, ScriptedExpert
+from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
 
 
 def test_it_is_an_env_with_snapshots_that_shows_what_its_spec_says(lift):
@@ -146,3 +149,20 @@ def test_an_expert_with_impossible_noise_is_refused(lift, noise):
 def test_an_impossible_configuration_is_refused_with_the_choices(changes, message):
     with pytest.raises(ValueError, match=message):
         EnvConfig(**changes)
+
+
+@pytest.mark.parametrize("task", ["Lift", "tabletop/pick", "metaworld/door-open-v3"])
+def test_a_closed_environment_leaves_at_once_and_not_when_the_collector_comes_by(task):
+    if task.startswith("metaworld"):
+        pytest.importorskip("metaworld")
+    gc.collect()
+    gc.disable()
+    try:
+        env = make_env(EnvConfig(task, render="none"))
+        env.reset(0)
+        left = weakref.ref(env), weakref.ref(env._suite)
+        env.close()
+        del env
+        assert [r() for r in left] == [None, None]
+    finally:
+        gc.enable()

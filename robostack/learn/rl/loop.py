@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from robostack.alarms import Watch
+from robostack.assist import Led
 from robostack.data.store import Store
 from robostack.learn.readings import Readings
 from robostack.learn.rl.config import LIKELIHOOD, RLConfig
@@ -48,8 +49,8 @@ ALGORITHMS: dict[str, type] = {
 class Outside:
     """What the loop asks of the world."""
 
-    collect: Callable[[Path, list[int], int, float], Iterable[Episode]]
-    """(policy folder, seeds, tries of each, share of a hand that leads) -> episodes in that order,
+    collect: Callable[[Path, list[int], int, Led], Iterable[Episode]]
+    """(policy folder, seeds, tries of each, how they are led) -> episodes in that order,
     the policy of try k of seed s having been reset with hash_seed(s, k)."""
     score: Score
     check: Check | None = None  # of each iteration's policy; the best one is what is returned
@@ -124,8 +125,8 @@ class _Turns:
 
     def turn(self, iteration: int, store: Store, relived: bool) -> list[str]:
         """Returns the alarms that the iteration's rollouts raised."""
-        share = self.config.assist.after(self.rates)
-        episodes = self._rollouts(store, iteration, share)
+        led = self.config.assist.after(self.rates)
+        episodes = self._rollouts(store, iteration, led)
         self.rates.append(float(np.mean([bool(e.success) for e in episodes])))
         if self.config.refresh and iteration and iteration % self.config.refresh == 0:
             self.score = self.outside.refresh(iteration)
@@ -149,7 +150,7 @@ class _Turns:
             learned = self.algorithm.learn(iteration, fresh, seeds, self._bar(iteration))
         self.metrics = learned | {
             "rollout_success": self.rates[-1],
-            "assist": share,
+            "assist": led.share,
             "interventions": sum(e.source == "intervention" for e in episodes),
             "rollouts": len(episodes) * (iteration + 1),
             **curious,
@@ -212,7 +213,7 @@ class _Turns:
         """Of the policy that an iteration's rollouts are by."""
         return self.run.path / "rollout-policy" / f"{iteration:03d}"
 
-    def _rollouts(self, store: Store, iteration: int, share: float) -> list[Episode]:
+    def _rollouts(self, store: Store, iteration: int, led: Led) -> list[Episode]:
         """The iteration's episodes: those already in the store, then new ones, saved one by one."""
         config, tries = self.config, self.algorithm.tries
         first = iteration * config.episodes
@@ -225,7 +226,7 @@ class _Turns:
             folder = self._folder(iteration)
             if not (folder / CARD).is_file():  # the very first, or one that was half written
                 self.algorithm.put(folder)
-            for k, episode in enumerate(self.outside.collect(folder, seeds, tries, share)):
+            for k, episode in enumerate(self.outside.collect(folder, seeds, tries, led)):
                 if k >= cut:  # tries of a start that was interrupted are played again, not kept
                     store.append(episode)
                     episodes.append(episode)

@@ -29,7 +29,7 @@ def runner(folder, algorithm, explore=0.0, level=ACTING.level):
 def outside(config, horizon=6, goal=1.0, check=None):
     """Rollouts on the line, scored by how far along it they are."""
 
-    def collect(folder, seeds, tries, assist=0.0):
+    def collect(folder, seeds, tries, led=None):
         policy = runner(folder, config.algorithm, 0.3)
         for seed in seeds:
             for k in range(tries):

@@ -55,7 +55,7 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
     starts = config.episodes // (config.group.tries if algorithm == "grpo" else 1)
     world, last = outside(config), config.first_seed + (config.iterations - 1) * starts
 
-    def taken(folder, seeds, tries, assist):
+    def taken(folder, seeds, tries, led):
         for k, episode in enumerate(world.collect(folder, seeds, tries)):
             if k == 0 or episode.seed >= last:
                 changed = {"actions": -episode.actions, "source": "intervention"}
@@ -68,8 +68,8 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
     assert [row["interventions"] for row in rows] == [1, 1, config.episodes]
     assert rows[-1]["updates"] == 0
 
-    def cut(folder, seeds, tries, assist):
-        for episode in taken(folder, seeds, tries, assist):
+    def cut(folder, seeds, tries, led):
+        for episode in taken(folder, seeds, tries, led):
             if episode.seed >= last:
                 raise KeyboardInterrupt
             yield episode
@@ -89,8 +89,8 @@ def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_
     _, whole = played(vla, config, "whole")
     world, asked = outside(config), []
 
-    def collect(folder, seeds, tries, assist):
-        for episode in world.collect(folder, seeds, tries, assist):
+    def collect(folder, seeds, tries, led):
+        for episode in world.collect(folder, seeds, tries, led):
             asked.append(episode.seed)
             if len(asked) == 10:
                 raise KeyboardInterrupt

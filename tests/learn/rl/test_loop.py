@@ -35,7 +35,7 @@ CONFIG = rl.RLConfig(
 DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
 
 
-def collect(folder, seeds, tries=1, assist=0.0):
+def collect(folder, seeds, tries=1, led=None):
     runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
     for seed in seeds:
         yield rollout(LineEnv(horizon=6), runner, seed)
@@ -90,21 +90,21 @@ def test_help_is_withdrawn_as_rollouts_succeed_and_a_resumed_run_knows_how_far(v
     config = replace(CONFIG, iterations=4, assist=AssistConfig(share=0.4, easy=0.5, less=0.25))
     wanted, shares = [0.4, 0.3, 0.3, 0.2], []
 
-    def led(folder, seeds, tries, assist):
-        shares.append(assist)
+    def helped(folder, seeds, tries, led):
+        shares.append(led.share)
         for episode in collect(folder, seeds):
             won = (episode.seed - config.first_seed) // config.episodes != 1
             yield replace(episode, success=won, terminated=won, source="intervention")
 
-    def cut(folder, seeds, tries, assist):
+    def cut(folder, seeds, tries, led):
         if len(shares) == 3:
             raise KeyboardInterrupt
-        yield from led(folder, seeds, tries, assist)
+        yield from helped(folder, seeds, tries, led)
 
     with pytest.raises(KeyboardInterrupt):
         train(vla, new_run("cut"), cut, config)
     run = new_run("cut")
-    train(vla, run, led, config)
+    train(vla, run, helped, config)
     assert shares == pytest.approx(wanted)
     assert [row["assist"] for row in metrics(run)] == pytest.approx(wanted)
 
@@ -112,7 +112,7 @@ def test_help_is_withdrawn_as_rollouts_succeed_and_a_resumed_run_knows_how_far(v
 def test_finished_rollouts_are_never_collected_again(vla, whole, new_run, weights):
     asked = []
 
-    def interrupted(folder, seeds, tries, assist):
+    def interrupted(folder, seeds, tries, led):
         for seed, episode in zip(seeds, collect(folder, seeds)):
             asked.append(seed)
             if len(asked) == 4:
@@ -170,7 +170,7 @@ def claiming(episode):
 def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before_it(
     vla, new_run, weights, capfd, stop
 ):
-    def fails(folder, seeds, tries, assist):
+    def fails(folder, seeds, tries, led):
         runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
         yield from (rollout(LineEnv(horizon=3), runner, seed) for seed in seeds)
 
@@ -195,7 +195,7 @@ def test_an_interrupted_run_that_stops_itself_stops_where_the_whole_one_does(
 ):
     """The gap rises from the second iteration on; three rises in a row are seen at the fourth."""
 
-    def told(folder, seeds, tries, assist):
+    def told(folder, seeds, tries, led):
         for episode in collect(folder, seeds):
             late = (episode.seed - CONFIG.first_seed) // CONFIG.episodes
             truth = np.linspace(0, 0.5 - 0.1 * late, len(episode) + 1).astype(np.float32)

@@ -55,7 +55,7 @@ def test_weights_concentrate_on_the_better_action_with_and_without_a_critic(vla)
 def test_the_policy_moves_to_the_better_action_unless_the_reward_is_constant(vla, new_run):
     """Half of the tries went left and failed, half went right and succeeded."""
 
-    def tries(_, seeds, tries=1, assist=0.0):
+    def tries(_, seeds, tries=1, led=None):
         for seed in seeds:
             actions = np.full((1, 3), 0.8 if seed % 2 else -0.8, np.float32)
             yield replace(one_step(0), actions=actions, success=bool(seed % 2), seed=seed)
