@@ -178,3 +178,7 @@ def test_the_core_costs_numpy_only(name):
 def test_launch_is_no_package():
     # it would shadow ROS 2's own `launch`
     assert not list((ROOT / "launch").rglob("__init__.py"))
+
+
+def test_who_learns_nothing_does_not_wait_for_what_learning_needs():
+    assert not {"diffusers", "transformers", "peft", "robosuite"} & loaded_by("robostack.stages")

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -53,6 +51,10 @@ class Learner:
         rates: dict[str, float] | None = None,
         compute: Compute = Compute(),  # noqa: B008
     ):
+        # here, because it takes seconds that commands which learn nothing need not wait
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
         self.model, self.clip, self.compute, self.step_count = model, clip, compute, 0
         if compute.checkpointing:
             model.gradient_checkpointing()
