@@ -62,7 +62,8 @@ class Convention:
         return bool(self.usual and not self.declared) and self._differs(self.usual)
 
     def _differs(self, told: str) -> bool:
-        return bool(self.found) and self.sure >= 0.9 and self.found.lower() not in told.lower()
+        sure = bool(self.found and self.sure >= 0.9)
+        return sure and self.found.lower() not in told.lower()
 
     def __str__(self) -> str:
         said = f"declared {self.declared!r}, " if self.declared else ""
