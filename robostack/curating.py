@@ -201,7 +201,7 @@ def _source(path: Path, config: ImportCommand, report: Report) -> Source:
     if kind == "bag":
         from robostack.bag_source import BagSource
 
-        return BagSource(path, config.robot)
+        return BagSource(path, report, config.robot)
     return exchange.open_source(path, kind, config, report)
 
 

@@ -123,13 +123,14 @@ DATA: dict[str, Verb] = {
         forces=False,
     ),
     "data import": Verb(
-        "a store out of a LeRobotDataset v3, robomimic or robosuite HDF5, or a ROS 2 bag",
+        "a store out of a LeRobotDataset v3, robomimic or robosuite HDF5, or ROS 2 bags",
         "robostack data import lerobot/pusht --out runs/pusht\n"
         "robostack data import low_dim.hdf5 --out runs/can hz=20 cameras='[agentview]'\n"
         "robostack data import demo.hdf5 --out runs/lift replay=true env.task=Lift\n"
         "robostack data import so101 --out runs/so101 "
         "conventions='{angles: degrees, gripper: +1 opens}'\n"
-        "robostack data import bags/monday --out runs/monday robot=configs/robot/sim.yaml",
+        "robostack data import bags/monday --out runs/monday\n"
+        "robostack data import theirs.mcap --out runs/theirs robot=configs/robot/so101.yaml",
         config_of("curating", "ImportCommand"),
         _does("bring"),
         takes=("--source",),

@@ -27,7 +27,10 @@ from robostack.types import Episode, RobotSpec
 Progress = Callable[[Iterable, str, int], Iterator]
 CHECKED = 20  # episodes, at most, that conventions are read from
 # what reading other people's files may raise, where they are not what they should be
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError)
+UNREADABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(OSError, RuntimeError),
+)
 
 
 class Source(Protocol):

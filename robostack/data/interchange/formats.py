@@ -9,6 +9,8 @@ from typing import Literal
 from robostack.data.interchange.report import FormatError
 
 HDF5 = (".hdf5", ".h5")
+BAGS = (".mcap", ".db3")
+INSIDE = ("metadata.yaml", "*/metadata.yaml", *(f"*{end}" for end in BAGS))  # of a folder of them
 TAKES = {  # format -> keys that it has a use for, besides `format`, `strict` and `successes`
     "lerobot": ("state", "cameras", "conventions"),
     "robomimic": ("state", "cameras", "conventions", "hz", "mask"),
@@ -65,11 +67,11 @@ def detect(path: Path) -> str:
             f"{path} is a store of robostack's own: it can be used as it is, and `robostack data "
             f"merge --data {path} --out NEW` copies it"
         )
-    if (path / "metadata.yaml").is_file() or any(path.glob("*/metadata.yaml")):
+    if path.suffix in BAGS or any(any(path.glob(name)) for name in INSIDE):
         return "bag"
     raise FormatError(
         f"{path}: expected a LeRobotDataset (meta/info.json), robomimic's .hdf5, or ROS 2 bags "
-        "(metadata.yaml in it or one folder below)"
+        f"({', '.join(BAGS)}, or a folder with metadata.yaml or such files, or one folder below)"
     )
 
 
