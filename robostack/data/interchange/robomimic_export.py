@@ -40,6 +40,8 @@ def export(episodes: Iterable[Episode], spec: RobotSpec, path: Path, report: Rep
             _write(data.create_group(f"demo_{number}"), episode)
             total += len(episode)
             report.episodes += 1
+            if episode.success is None:
+                report.note("rewards are 0 in episodes of which nobody said whether they succeeded")
         data.attrs["total"] = total
         data.attrs["env_args"] = json.dumps(
             {
@@ -49,6 +51,13 @@ def export(episodes: Iterable[Episode], spec: RobotSpec, path: Path, report: Rep
             }
         )
         data.attrs[OURS] = spec.to_json()
+    report.note(
+        "no states of a simulator, as episodes hold what was seen: robosuite cannot replay them"
+    )
+    report.note(
+        "env_args is of type gym and names the robot, as robomimic has no type for one: train with "
+        "experiment.rollout.enabled=false, on obs/state and obs/CAMERA_image"
+    )
 
 
 def _write(demo: h5py.Group, episode: Episode) -> None:

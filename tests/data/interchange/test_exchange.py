@@ -60,6 +60,7 @@ def test_an_export_is_of_the_format_that_its_name_promises(tmp_path):
     spec = episodes[0].spec
     report = send(episodes, 1, spec, tmp_path / "a.h5", ExportConfig(), through)
     assert report.format == "robomimic" and detect(tmp_path / "a.h5") == "robomimic"
+    assert any("no states of a simulator" in note for note in report.notes)
     send(episodes, 1, spec, tmp_path / "a", ExportConfig(codec="png"), through)
     assert detect(tmp_path / "a") == "lerobot"
 
