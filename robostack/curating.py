@@ -82,7 +82,7 @@ def play(config, args) -> dict:
     if args.out.suffix == ".rrd":
         from robostack.data.interchange.exchange import needed
 
-        with needed("rerun-sdk"):
+        with needed("robostack[rerun]"):
             from robostack.data.interchange import rerun
         rerun.export(store.read(episode_id), args.out)
         return {"recording": str(args.out), "look": f"rerun {args.out}"}
