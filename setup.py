@@ -43,6 +43,7 @@ version = next(
 VLM = ["transformers>=5.23", "peft>=0.17"]  # pretrained backbones
 SERVE = ["websockets>=14", "msgpack>=1.0.5", "pillow>=9"]  # the policy server and its client
 DATA = ["pyarrow>=15,<26", "av>=12", "h5py>=3.10", "rosbags>=0.11,<1"]  # other people's formats
+RERUN = ["rerun-sdk>=0.22,<0.23"]  # later ones want numpy 2
 TELEOP = [  # gamepads, SpaceMouse, keys and pads of the kernel, the page
     *("pygame-ce>=2.5", "pyspacemouse>=2.1", "websockets>=14"),
     "evdev>=1.6; sys_platform == 'linux'",
@@ -100,12 +101,13 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "openpi-client>=0.1.1"),
-            *(*VLM, *SERVE, *DATA, "pygame-ce>=2.5", "mcap>=1.2"),
+            *(*VLM, *SERVE, *DATA, *RERUN, "pygame-ce>=2.5", "mcap>=1.2"),
         ],
         "vlm": VLM,
         "serve": SERVE,
         "metaworld": ["metaworld==3.0.0", "packaging"],
         "data": DATA,
+        "rerun": RERUN,
         "teleop": TELEOP,
         "ray": ["ray>=2.40"],
         "tensorboard": ["tensorboard>=2.16"],

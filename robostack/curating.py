@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robostack.data.audit import AuditConfig, audit_all
-from robostack.data.interchange.exchange import ImportConfig, Source
+from robostack.data.interchange.exchange import Source
+from robostack.data.interchange.formats import ImportConfig
 from robostack.data.interchange.report import FormatError, Report
 from robostack.data.store import Store, StoreError, find_stores, open_store
 from robostack.judging import FAILED, OK
@@ -81,7 +82,7 @@ def play(config, args) -> dict:
     if args.out.suffix == ".rrd":
         from robostack.data.interchange.exchange import needed
 
-        with needed("rerun-sdk"):
+        with needed("robostack[rerun]"):
             from robostack.data.interchange import rerun
         rerun.export(store.read(episode_id), args.out)
         return {"recording": str(args.out), "look": f"rerun {args.out}"}
@@ -188,17 +189,19 @@ def bring(config, args) -> int:
 
 
 def _source(path: Path, config: ImportCommand, report: Report) -> Source:
-    from robostack.data.interchange import exchange
+    from robostack.data.interchange import exchange, formats
 
-    kind = exchange.detect(path) if config.format == "auto" else config.format
+    kind = formats.detect(path) if config.format == "auto" else config.format
     if config.replay:
         from robostack.replaying import ReplaySource
 
-        return ReplaySource(path, report, config.env)
+        formats.require_used(config, "replay")
+        return ReplaySource(path, report, config.env, config.mask)
+    formats.require_used(config, kind)
     if kind == "bag":
         from robostack.bag_source import BagSource
 
-        return BagSource(path, config.robot)
+        return BagSource(path, report, config.robot)
     return exchange.open_source(path, kind, config, report)
 
 

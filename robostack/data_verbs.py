@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from robostack.verb import Verb, config_of
 
 STORE = "the new store"
+OURS = "<title>robostack: "  # of a page
 
 
-def _does(name: str) -> Callable[[Any, argparse.Namespace], dict | int]:
-    """A function of curating.py, which is imported only when it is used."""
+def _does(name: str, *ends: str) -> Callable[[Any, argparse.Namespace], dict | int]:
+    """A function of curating.py, which is imported only when it is used; where it writes one file,
+    what the name of that ends with."""
 
     def act(config: Any, args: argparse.Namespace) -> dict | int:
         from robostack import curating
 
+        if ends:
+            _require_name(args.out, ends)
         return getattr(curating, name)(config, args)
 
     return act
+
+
+def _require_name(out: Path, ends: tuple[str, ...]) -> None:
+    """Raise ValueError for a name of another kind of file, and for one of something that is there,
+    unless it is a page of ours: that is made anew."""
+    if out.suffix not in ends:
+        raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(ends)}")
+    if out.is_dir() or (out.exists() and OURS not in out.open(errors="replace").read(1000)):
+        raise ValueError(f"--out {out} exists and is no page of robostack; name another")
 
 
 DATA: dict[str, Verb] = {
@@ -29,7 +43,7 @@ DATA: dict[str, Verb] = {
         "robostack data inspect --data runs/demos --out runs/failures.html only=failures "
         "episodes=200",
         config_of("contact_sheet", "InspectConfig"),
-        _does("inspect"),
+        _does("inspect", ".html"),
         needs=("--data",),
         out="the page (.html)",
         forces=False,
@@ -39,7 +53,7 @@ DATA: dict[str, Verb] = {
         "robostack data play --data runs/demos --out runs/play.html --episode 000003\n"
         "robostack data play --data runs/demos --out runs/play.rrd",
         config_of("episode_page", "PlayConfig"),
-        _does("play"),
+        _does("play", ".html", ".rrd"),
         needs=("--data",),
         takes=("--ids",),
         out="the page (.html), or a recording for rerun (.rrd)",
@@ -109,13 +123,14 @@ DATA: dict[str, Verb] = {
         forces=False,
     ),
     "data import": Verb(
-        "a store out of a LeRobotDataset v3, robomimic or robosuite HDF5, or a ROS 2 bag",
+        "a store out of a LeRobotDataset v3, robomimic or robosuite HDF5, or ROS 2 bags",
         "robostack data import lerobot/pusht --out runs/pusht\n"
-        "robostack data import low_dim.hdf5 --out runs/can hz=20\n"
+        "robostack data import low_dim.hdf5 --out runs/can hz=20 cameras='[agentview]'\n"
         "robostack data import demo.hdf5 --out runs/lift replay=true env.task=Lift\n"
         "robostack data import so101 --out runs/so101 "
         "conventions='{angles: degrees, gripper: +1 opens}'\n"
-        "robostack data import bags/monday --out runs/monday robot=configs/robot/sim.yaml",
+        "robostack data import bags/monday --out runs/monday\n"
+        "robostack data import theirs.mcap --out runs/theirs robot=configs/robot/so101.yaml",
         config_of("curating", "ImportCommand"),
         _does("bring"),
         takes=("--source",),
@@ -127,8 +142,8 @@ DATA: dict[str, Verb] = {
         "a LeRobotDataset v3 or robomimic HDF5 out of a store",
         "robostack data export --data runs/demos --out lerobot/demos\n"
         "robostack data export --data runs/demos --out lerobot/exact codec=lossless\n"
-        "robostack data export --data runs/demos --out demos.hdf5 format=robomimic",
-        config_of("data.interchange.exchange", "ExportConfig"),
+        "robostack data export --data runs/demos --out demos.hdf5",
+        config_of("data.interchange.formats", "ExportConfig"),
         _does("send"),
         needs=("--data",),
         out="the new folder, or file (.hdf5)",

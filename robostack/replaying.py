@@ -3,7 +3,6 @@ and states as everything else here has them, and the actions tried against what 
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import mujoco
 import numpy as np
 
 from robostack.data.interchange.report import BadEpisode, Convention, FormatError, Report
+from robostack.data.interchange.robomimic_file import array, demonstrations, env_args, opened
 from robostack.rollout import Recorder
 from robostack.sim.env import EnvConfig, SimEnv, make_env
 from robostack.types import Episode, Step
@@ -23,19 +23,16 @@ TRIED = 3  # demonstrations whose actions are also tried with the gripper turned
 
 class ReplaySource:
     """A file of robosuite or robomimic with `states`, in the environment of `config`, whose task
-    must be the file's. Raises FormatError for other files."""
+    must be the file's; all demonstrations, or those of a `mask`. Raises FormatError for other
+    files."""
 
     format = "robosuite states, replayed"
 
-    def __init__(self, path: Path, report: Report, config: EnvConfig):
+    def __init__(self, path: Path, report: Report, config: EnvConfig, mask: str = ""):
         self.path, self._report = Path(path), report
-        try:
-            self.file = h5py.File(path, "r")
-            self._data = self.file["data"]
-        except (OSError, KeyError) as error:
-            raise FormatError(f"{path} is not robosuite's or robomimic's HDF5 ({error})") from None
-        self._names = sorted(self._data, key=lambda n: (len(n), n))
-        if not self._names or "states" not in self._data[self._names[0]]:
+        self.file, self._data = opened(self.path)
+        self._names = demonstrations(self.file, self.path, mask)
+        if not any("states" in self._data[name] for name in self._names):
             raise FormatError(f"{path} has no states to replay; import it without replay=true")
         self._require_task(config)
         self.env: SimEnv = make_env(config)
@@ -48,7 +45,7 @@ class ReplaySource:
 
     def _require_task(self, config: EnvConfig) -> None:
         attributes = self._data.attrs
-        told = attributes.get("env") or json.loads(attributes.get("env_args", "{}")).get("env_name")
+        told = attributes.get("env") or env_args(self._data, self.path).get("env_name")
         if told and str(told).split("_")[0] != config.task:
             raise FormatError(
                 f"{self.path} is of {told}, not of {config.task}: say env.task={told}"
@@ -60,11 +57,11 @@ class ReplaySource:
     def read(self, number: int) -> Episode:
         """Raises BadEpisode naming the field."""
         demo = self._data[self._names[number]]
-        actions = _array(demo, "actions").astype(np.float32)
-        states = _array(demo, "states")
+        actions = array(demo, "actions", np.float32)
+        states = array(demo, "states", np.float64)
         self._require_model(demo, states, actions)
         replay = self._replay(states, actions)
-        if number < TRIED:
+        if len(self._tried) < TRIED:
             turned = self._replay(states, actions * np.where(self._grips(), -1, 1).astype("f4"))
             self._tried.append((replay, turned))
         record = Recorder(self.env, "demo", number)
@@ -81,16 +78,22 @@ class ReplaySource:
             raise BadEpisode("states", f"{states.shape[1:]} numbers each, this model has {size}")
         if len(states) != len(actions):
             raise BadEpisode("actions", f"{len(actions)}, but {len(states)} states")
-        if actions.shape[1] != self.spec.action_dim:
+        if actions.shape[1:] != (self.spec.action_dim,):
             raise BadEpisode(
-                "actions", f"{actions.shape[1]} numbers each, expected {self.spec.action_names}"
+                "actions", f"{actions.shape[1:]} numbers each, expected {self.spec.action_names}"
             )
-        if not np.isfinite(states).all() or not np.isfinite(actions).all():
-            raise BadEpisode("states", "not finite")
+        for name, rows in (("states", states), ("actions", actions)):
+            if not np.isfinite(rows).all():
+                row, column = np.argwhere(~np.isfinite(rows))[0]
+                raise BadEpisode(name, f"{rows[row, column]} in row {row}, dimension {column}")
         text = demo.attrs.get("model_file")
         if not text:
+            self._report.note("no model_file: whether the recorded model is ours is not checked")
             return
-        root = ElementTree.fromstring(text)
+        try:
+            root = ElementTree.fromstring(text)
+        except ElementTree.ParseError as error:
+            raise BadEpisode("model_file", f"is no XML ({error})") from None
         theirs = [_plain(j.get("name", "")) for j in root.iter() if j.tag in ("joint", "freejoint")]
         theirs = [name for name in theirs if name]
         ours = [_plain(_name(model, i)) for i in range(model.njnt)]
@@ -161,15 +164,6 @@ class Replay:
     missed: float = 0.0  # of the arms [rad2], over all actions
     moved: float = 0.0  # how far the arms went [rad2]
     fingers: float = 0.0  # [m2]
-
-
-def _array(demo: h5py.Group, key: str) -> np.ndarray:
-    try:
-        return demo[key][:]
-    except KeyError:
-        raise BadEpisode(key, "is missing") from None
-    except OSError as error:
-        raise BadEpisode(key, f"is damaged ({error})") from None
 
 
 def _name(model: mujoco.MjModel, joint: int) -> str:

@@ -150,7 +150,7 @@ def test_a_recording_for_rerun_needs_rerun(store, tmp_path, capsys):
     except ModuleNotFoundError:
         words = "data", "play", "--data", store.path, "--out", tmp_path / "x.rrd"
         code, _, said = ran(capsys, *words)
-        assert code == 1 and "pip install 'rerun-sdk'" in said
+        assert code == 1 and "pip install 'robostack[rerun]'" in said
     else:
         ran(capsys, "data", "play", "--data", store.path, "--out", tmp_path / "x.rrd")
         assert (tmp_path / "x.rrd").stat().st_size > 1000

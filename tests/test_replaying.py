@@ -9,7 +9,8 @@ import pytest
 
 h5py = pytest.importorskip("h5py")
 
-from robostack.data.interchange.exchange import ImportConfig, bring  # noqa: E402
+from robostack.data.interchange.exchange import bring  # noqa: E402
+from robostack.data.interchange.formats import ImportConfig  # noqa: E402
 from robostack.data.interchange.report import FormatError, Report  # noqa: E402
 from robostack.data.store import Store  # noqa: E402
 from robostack.replaying import ReplaySource  # noqa: E402
@@ -92,6 +93,10 @@ def test_another_task_and_another_model_are_refused(copy, tmp_path):
         demo = file["data/demo_1"]
         model = demo.attrs["model_file"].replace("robot0_joint3", "robot0_elbow")
         demo.attrs["model_file"] = model
+        file["mask/good"] = np.array([b"demo_2"])
+    assert ReplaySource(copy, Report("", ""), CONFIG, mask="good").names() == ["demo_2"]
+    with pytest.raises(FormatError, match="no mask 'bad'; it has good"):
+        ReplaySource(copy, Report("", ""), CONFIG, mask="bad")
     _, report, _ = imported(copy, tmp_path / "out")
     (problem,) = report.left_out
     assert problem.field == "model_file" and "robot0_elbow, robot0_joint3" in problem.what

@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 import zarr
 
 from robostack.data.chunks import ChunkData
-from robostack.data.interchange.exchange import ExportConfig, send
+from robostack.data.interchange.exchange import send
+from robostack.data.interchange.formats import ExportConfig
 from robostack.data.reading import StoredChunks
 from robostack.data.store import Store
 from robostack.rollout import rollout

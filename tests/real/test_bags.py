@@ -14,12 +14,14 @@ from rclpy.serialization import serialize_message
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from staged import CONFIG, moment
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool, Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robostack import cli
 from robostack.config import build
 from robostack.data.store import open_store
-from robostack.real.bags import Bag, BagError, bags_in, describe, read_episode
+from robostack.real.bags import Bag, BagError, bags_in, describe, is_ours, read_episode
+from robostack.real.messages import doubles
 from robostack.real.observing import Senses
 from robostack.real.recording import Recording, Topic
 from robostack.real.robot import RobotConfig
@@ -228,6 +230,109 @@ def test_what_is_no_finished_bag_is_said_to_be_none(tmp_path):
     mcap.write_bytes(mcap.read_bytes()[:5000])
     with pytest.raises(BagError, match="is damaged"):
         read_episode(bag)
+
+
+JOINT = {"low": -9.0, "high": 9.0, "velocity": 1, "acceleration": 9, "jerk": 99, "max_error": 1}
+OTHERS = build(  # the same robot under ros2_control, recorded by somebody else
+    RobotConfig,
+    {
+        **describe(CONFIG),
+        "actions": {
+            "jaw": {"low": -1.0, "high": 1.0, "kind": "level"},
+            "elbow": {**JOINT, "state": "elbow"},
+            "wrist": {**JOINT, "state": "wrist"},
+        },
+        "arms": {
+            "arm": {
+                "backend": "joint_trajectory",
+                "topic": "arm_controller/joint_trajectory",
+                "actions": ["elbow", "wrist"],
+                "joints": ["j1", "j2"],
+            }
+        },
+        "grippers": {
+            "hand": {
+                "action": "jaw",
+                "backend": "topic_float64",
+                "topic": "hand_controller/commands",
+                "open": 0.08,
+                "closed": 0.0,
+            }
+        },
+    },
+)
+
+
+def commanded_by_others(hz, points=1):
+    """Everything that the robot says but `executed`, and what its controllers are told: the arm
+    `hz` times a second from the start on, the hand at 0.2 s to open and at 1 s to close."""
+    messages = without("executed")(played())
+    for i in range(round(STEPS / CONFIG.control_hz * hz)):
+        aim = JointTrajectoryPoint(positions=doubles([-0.1 * i, 0.1 * i]))
+        message = JointTrajectory(joint_names=["j2", "j1"], points=[aim] * points)
+        messages.append((round(1e9 * (BEGIN + 0.022 + i / hz)), OTHERS.topic("arm"), message))
+    for at, value in ((0.2, 0.08), (1.0, 0.0)):
+        message = Float64MultiArray(data=doubles([value]))
+        messages.append((round(1e9 * (BEGIN + at)), OTHERS.topic("hand"), message))
+    return sorted(messages, key=lambda item: item[0])
+
+
+@pytest.mark.parametrize("hz", [20, 100])
+def test_a_bag_of_others_has_its_actions_from_what_the_controllers_were_told(tmp_path, hz):
+    bag = bagged(tmp_path / "bags", commanded_by_others(hz), about={})
+    assert not is_ours(Bag(bag)) and is_ours(Bag(bagged(tmp_path / "ours", played(), about={})))
+    episode = read_episode(bag, OTHERS)
+    first = int(np.ceil((0.2 - 0.022) * hz))  # before, the hand had not been told anything
+    aims = 0.1 * np.arange(first, STEPS / 20 * hz, hz / 20)[:, None] * [1, -1]
+    np.testing.assert_allclose(episode.actions[:, 1:], aims, atol=1e-6)
+    assert len(episode) == len(aims) and episode.source == "demo" and episode.success is None
+    times = 0.022 + first / hz + episode.stamps[:-1]
+    np.testing.assert_array_equal(episode.actions[:, 0], np.where(times < 1, -1, 1))
+    seen = int((times[3] - DELAYS["hand/image_raw/compressed"]) * 20)  # by both cameras
+    picture = np.random.default_rng(seen).integers(0, 256, (24, 32, 3), np.uint8)
+    assert np.array_equal(episode.images["front"][3], picture)
+
+
+@pytest.mark.parametrize(
+    ("messages", "robot", "complaint"),
+    [
+        (commanded_by_others(30), OTHERS, "commands come at 30 Hz.*control_hz=20"),
+        (commanded_by_others(20, points=0), OTHERS, "0 points, expected a stream of single ones"),
+        (
+            without("hand_controller/commands")(commanded_by_others(20)),
+            OTHERS,
+            "neither /executed nor /hand_controller/commands: what jaw was told",
+        ),
+        (commanded_by_others(20), CONFIG, "neither /executed nor /command/action: what dx, grip"),
+        (
+            [m for i, m in enumerate(commanded_by_others(20)) if not 60 < i < 100],
+            OTHERS,
+            "no command for 0.[45]",
+        ),
+    ],
+)
+def test_a_bag_of_others_that_makes_no_episode_says_why(tmp_path, messages, robot, complaint):
+    with pytest.raises(BagError, match=complaint):
+        read_episode(bagged(tmp_path, messages, about={}), robot)
+
+
+def test_bare_files_are_imported_by_a_robots_file(tmp_path, capsys):
+    robot, files = tmp_path / "robot.yaml", tmp_path / "files"
+    robot.write_text(yaml.safe_dump(describe(OTHERS), sort_keys=False))
+    files.mkdir()
+    whole = bagged(tmp_path / "bags", commanded_by_others(20), about={}) / "000000.mcap"
+    (files / "a.mcap").write_bytes(whole.read_bytes())
+    (files / "b.mcap").write_bytes(whole.read_bytes()[:-99])
+    command = ["data", "import", str(files), "--out", str(tmp_path / "store")]
+    assert cli.main(command) == 1 and "robot=" in capsys.readouterr().err
+    assert cli.main([*command, f"robot={robot}"]) == 1  # one of the two is cut
+    said = capsys.readouterr().err
+    assert "left out  b.mcap: bag:" in said and "is damaged" in said
+    assert "no `executed`: actions are what was told on arm_controller/joint_trajectory" in said
+    episode = open_store(tmp_path / "store").read("000000")
+    assert len(episode) == 36 and episode.spec == OTHERS.spec
+    one = ["data", "import", str(whole), "--out", str(tmp_path / "one"), f"robot={robot}"]
+    assert cli.main(one) == 0 and len(open_store(tmp_path / "one")) == 1
 
 
 def test_a_config_survives_being_stored_in_a_bag():

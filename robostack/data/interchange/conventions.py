@@ -17,6 +17,7 @@ from robostack.types import Episode, RobotSpec
 
 LAGS = 4  # control steps, at most, until a motion follows what was asked
 ENOUGH = 20  # steps below which nothing is said
+SQUINT = 20  # [degrees] by which frames may seem to be turned, and are not
 AXES = ("x", "y", "z")
 
 
@@ -34,16 +35,14 @@ class Trace:
 
 def check_conventions(episodes: Sequence[Episode | Trace]) -> list[Convention]:
     """All checks that the names and numbers of episodes of one robot allow."""
-    spec = episodes[0].spec
-    found = [
-        _gripper(spec, episodes),
-        _meaning(spec, episodes),
-        _frame(spec, episodes),
-        _angles(spec, episodes),
-        _lengths(spec, episodes),
-        _quaternion(spec, episodes),
-    ]
+    found = [check(episodes[0].spec, episodes) for check in CHECKS.values()]
     return [convention for convention in found if convention is not None]
+
+
+def unchecked(found: Sequence[Convention]) -> list[str]:
+    """Conventions that were not looked at: no state or action is named for them."""
+    names = {convention.name for convention in found}
+    return [name for name in CHECKS if name not in names]
 
 
 def _find(names: Sequence[str], *parts: str) -> int | None:
@@ -117,7 +116,8 @@ def _meaning(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention
         delta.append(_explained(asked, later - now))
     declared = spec.conventions.get("action", "")
     if not absolute:
-        return Convention("action", declared, "", 0.0, "nothing moved")
+        what = f"nothing moved for {ENOUGH} steps or more"
+        return Convention("action", declared, "", 0.0, what)
     a, d = np.array(absolute), np.array(delta)
     best = np.maximum(a, d)
     told = best >= 0.1
@@ -163,7 +163,8 @@ def _vectors(spec: RobotSpec) -> tuple[list[int], list[int]] | None:
 
 def _frame(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
     """Is a commanded translation in the frame of the measured position? The rotation between what
-    was asked and what happened (Kabsch 1976) should be none."""
+    was asked and what happened (Kabsch 1976) should be none. Its error is that of a slope: what the
+    rotation leaves unexplained, over as many steps as are independent."""
     found = _vectors(spec)
     if found is None:
         return None
@@ -172,20 +173,27 @@ def _frame(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention |
     )
     moved = moved - np.stack([_columns(episodes, i, j)[1] for i, j in zip(*found)], 1)
     declared = spec.conventions.get("frame", "")
-    if len(asked) < ENOUGH or _meaning(spec, episodes).found == "absolute":
-        return None
-    u, strengths, v = np.linalg.svd((moved - moved.mean(0)).T @ (asked - asked.mean(0)))
-    flip = np.diag([1, 1, np.sign(np.linalg.det(u @ v))])
-    rotation = u @ flip @ v
-    angle = math.degrees(math.acos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    if len(asked) < ENOUGH:
+        return Convention("frame", declared, "", 0.0, f"{len(asked)} steps are too few")
+    if _meaning(spec, episodes).found == "absolute":
+        return Convention("frame", declared, "", 0.0, "actions are targets, not translations")
+    asked, moved = asked - asked.mean(0), moved - moved.mean(0)
+    u, strengths, v = np.linalg.svd(moved.T @ asked)
+    flip = np.array([1, 1, np.sign(np.linalg.det(u @ v))])
+    angle = math.degrees(math.acos(np.clip((np.trace((u * flip) @ v) - 1) / 2, -1, 1)))
+    whole = max(float(np.square(asked).sum() * np.square(moved).sum()), 1e-12)
+    share = float((strengths * flip).sum() ** 2 / whole)
+    error = math.degrees(math.sqrt((1 - share) / max(share, 1e-9) * LAGS / len(asked)))
     sure = float(np.clip(1 - (strengths[0] / max(strengths[2], 1e-12)) / 100, 0, 1))
     evidence = f"asked and measured translations are turned by {angle:.0f} degrees"
-    name = "frame of commanded translations"
-    if angle < 20:
-        return Convention(name, "", "that of the measured position", sure, evidence)
-    return Convention(
-        name, f"{declared or 'one frame'}", f"another, {angle:.0f} degrees off", sure, evidence
-    )
+    measured = "that of the measured position"
+    if error > SQUINT or 0 <= angle - SQUINT < 2 * error:
+        what = f"{evidence}, give or take {error:.0f}"
+        return Convention("frame", declared, "", 0.0, what)
+    if angle < SQUINT:
+        return Convention("frame", "", measured, sure, evidence)
+    found = f"another, {angle:.0f} degrees off"
+    return Convention("frame", declared, found, sure, evidence, usual=measured)
 
 
 def _angles(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
@@ -202,13 +210,8 @@ def _angles(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention 
     evidence = f"the largest of {len(joints)} joint states is {largest:.3g}"
     declared = spec.conventions.get("angles", "")
     if largest > 2 * math.pi + 1:
-        return Convention(
-            "angles",
-            declared or "radians",
-            "degrees",
-            0.99,
-            evidence + ", or a per cent of the range",
-        )
+        evidence += ", or a per cent of the range"
+        return Convention("angles", declared, "degrees", 0.99, evidence, usual="radians")
     if largest < 0.5:
         return Convention("angles", declared, "", 0.0, evidence)
     return Convention("angles", declared, "radians", min(0.95, 0.6 + largest / 10), evidence)
@@ -226,8 +229,8 @@ def _lengths(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention
     largest = max(float(np.abs(e.states[:, places]).max()) for e in episodes)
     found = "metres" if largest < 5 else "millimetres" if largest > 50 else ""
     evidence = f"the largest of {len(places)} coordinates is {largest:.3g}"
-    declared = spec.conventions.get("lengths", "") or "metres"
-    return Convention("lengths", declared, found, 0.95 if found else 0.0, evidence)
+    declared, sure = spec.conventions.get("lengths", ""), 0.95 if found else 0.0
+    return Convention("lengths", declared, found, sure, evidence, usual="metres")
 
 
 def _quaternion(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convention | None:
@@ -240,4 +243,15 @@ def _quaternion(spec: RobotSpec, episodes: Sequence[Episode | Trace]) -> Convent
     order = "".join(spec.state_names[j].lower()[-1] for j in parts)
     norm = np.concatenate([np.linalg.norm(e.states[:, parts], axis=1) for e in episodes])
     unit = float((np.abs(norm - 1) < 1e-2).mean())
-    return Convention("quaternion", "wxyz", order, unit, f"of length 1 in {unit:.0%} of the states")
+    declared, evidence = spec.conventions.get("quaternion", ""), f"of length 1 in {unit:.0%} of all"
+    return Convention("quaternion", declared, order, unit, evidence, usual="wxyz")
+
+
+CHECKS = {  # a key of a spec's conventions -> what looks at it; None where nothing is named for it
+    "gripper": _gripper,
+    "action": _meaning,
+    "frame": _frame,
+    "angles": _angles,
+    "lengths": _lengths,
+    "quaternion": _quaternion,
+}

@@ -7,45 +7,30 @@ import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from robostack.data.interchange.conventions import Trace, check_conventions
+import numpy as np
+
+from robostack.data.interchange.conventions import CHECKS, Trace, check_conventions, unchecked
+from robostack.data.interchange.formats import (
+    ExportConfig,
+    ImportConfig,
+    export_format,
+    require_used,
+)
 from robostack.data.interchange.report import BadEpisode, Convention, FormatError, Problem, Report
 from robostack.data.store import Store
-from robostack.types import Episode, RobotSpec, ShapeError
+from robostack.types import Episode, RobotSpec
 
 Progress = Callable[[Iterable, str, int], Iterator]
 CHECKED = 20  # episodes, at most, that conventions are read from
-
-
-@dataclass(frozen=True)
-class ImportConfig:
-    """What a foreign data set does not say itself."""
-
-    format: Literal["auto", "lerobot", "robomimic", "bag"] = "auto"
-    state: tuple[str, ...] = ()  # features that make the state; (): the format's usual ones
-    conventions: dict[str, str] = field(default_factory=dict)  # e.g. gripper: "+1 closes"
-    hz: float = 0.0  # control rate, where the data do not say
-    mask: str = ""  # of robomimic: only these demonstrations
-    strict: bool = False  # import nothing where numbers contradict a declared convention
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """In which format, and how pictures are kept."""
-
-    format: Literal["lerobot", "robomimic"] = "lerobot"
-    codec: Literal["h264", "av1", "lossless", "png"] = "h264"  # of lerobot
-    crf: int = -1  # rate factor: less is better and larger; -1: the codec's usual one
-    least_psnr: float = 30.0  # [dB] of the worst picture; a worse one is an error
-    successes: bool = False  # only episodes that succeeded
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.crf <= 63 or not self.least_psnr >= 0:
-            raise ValueError(f"crf={self.crf}, least_psnr={self.least_psnr}: expected -1 to 63, 0+")
+# what reading other people's files may raise, where they are not what they should be
+UNREADABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(OSError, RuntimeError),
+)
 
 
 class Source(Protocol):
@@ -63,30 +48,19 @@ class Source(Protocol):
         """What it found out itself while it read, by other means than statistics."""
 
 
-def detect(path: Path) -> str:
-    """The format of a file or folder, by its looks. Raises FormatError."""
-    if (path / "meta" / "info.json").is_file():
-        return "lerobot"
-    if path.suffix in (".hdf5", ".h5"):
-        return "robomimic"
-    if (path / "metadata.yaml").is_file() or any(path.glob("*/metadata.yaml")):
-        return "bag"
-    raise FormatError(
-        f"{path}: expected a LeRobotDataset (meta/info.json), robomimic's .hdf5, or ROS 2 bags "
-        "(metadata.yaml in it or one folder below)"
-    )
-
-
 def open_source(path: Path, kind: str, config: ImportConfig, report: Report) -> Source:
-    """A data set of a format that needs no robot and no simulator."""
+    """A data set of a format that needs no robot and no simulator. Raises FormatError."""
+    require_used(config, kind)
+    given = dict(conventions=config.conventions, cameras=config.cameras)
+    if config.state:
+        given["state"] = config.state
     if kind == "lerobot":
         from robostack.data.interchange.lerobot import LeRobotSource
 
-        state = {"state": config.state} if config.state else {}
-        return LeRobotSource(path, report, conventions=config.conventions, **state)
+        return LeRobotSource(path, report, **given)
     from robostack.data.interchange.robomimic import RobomimicSource
 
-    return RobomimicSource(path, report, config.state, config.conventions, config.hz, config.mask)
+    return RobomimicSource(path, report, hz=config.hz, mask=config.mask, **given)
 
 
 @contextlib.contextmanager
@@ -132,28 +106,60 @@ def bring(
             if len(first) < CHECKED:
                 first.append(Trace(episode.spec, episode.states, episode.actions))
         if not first:
-            raise FormatError(f"no episode of {report.source} can be imported:\n{_listed(report)}")
-        report.conventions = [*source.conventions(), *check_conventions(first)]
-        wrong = [c for c in report.conventions if c.contradicted]
-        if wrong and config.strict:
-            raise FormatError(f"strict=true: {'; '.join(map(str, wrong))}")
+            listed = _listed(report, source.spec.cameras)
+            raise FormatError(f"no episode of {report.source} can be imported:\n{listed}")
+        _look_at_conventions(source, first, config, report)
         (partial / "import.json").write_text(json.dumps(report.to_dict(), indent=1))
     return report
 
 
+def _look_at_conventions(
+    source: Source, first: list[Trace], config: ImportConfig, report: Report
+) -> None:
+    found = check_conventions(first)
+    report.conventions = [*source.conventions(), *found]
+    if names := unchecked(found):
+        report.note(f"not checked, as no state or action is named for it: {', '.join(names)}")
+    if names := sorted(config.conventions.keys() - CHECKS.keys()):
+        report.note(f"declared, and there is no check of it: {', '.join(names)}")
+    wrong = [c for c in report.conventions if c.contradicted]
+    if wrong and config.strict:
+        raise FormatError(f"strict=true: {'; '.join(map(str, wrong))}")
+
+
 def _taken(source: Source, number: int, name: str, report: Report) -> Episode | None:
+    """None where the episode is not as it should be, which is put down in the report."""
     try:
-        return source.read(number)
+        episode = source.read(number)
+        _require_times(episode.stamps)
+        return episode
     except BadEpisode as error:
-        report.left_out.append(Problem(name, error.field, error.what))
-    except (ShapeError, ValueError) as error:
-        field_name, _, what = str(error).partition(":")
-        report.left_out.append(Problem(name, field_name, what.strip()))
+        problem = Problem(name, error.field, error.what)
+    except UNREADABLE as error:
+        field_name, colon, what = str(error).partition(": ")
+        if colon and field_name.startswith("Episode."):  # it says itself which field it means
+            problem = Problem(name, field_name.removeprefix("Episode."), what)
+        else:
+            what = f"cannot be read ({type(error).__name__}: {error})"
+            problem = Problem(name, "episode", what)
+    report.left_out.append(problem)
     return None
 
 
-def _listed(report: Report) -> str:
-    return "\n".join(f"  {problem}" for problem in report.left_out[:10])
+def _require_times(stamps: np.ndarray) -> None:
+    """Times that increase, all of them numbers."""
+    if (bad := np.flatnonzero(~np.isfinite(stamps))).size:
+        raise BadEpisode("stamps", f"{stamps[bad[0]]} in row {bad[0]}")
+    if (bad := np.flatnonzero(~(np.diff(stamps) > 0))).size:
+        raise BadEpisode("stamps", f"time does not increase at row {bad[0] + 1}")
+
+
+def _listed(report: Report, cameras: Collection[str]) -> str:
+    rows = [f"  {problem}" for problem in report.left_out[:10]]
+    lacking = {p.field.removeprefix("images.") for p in report.left_out} & {*cameras}
+    if len(lacking) == 1 and (others := [name for name in cameras if name not in lacking]):
+        rows.append(f"  cameras=[{','.join(others)}] leaves out camera {lacking.pop()}")
+    return "\n".join(rows)
 
 
 def send(
@@ -166,12 +172,14 @@ def send(
 ) -> Report:
     """Export episodes to a new folder or file `out`. `episodes` are gone through twice where
     pictures lose something, which is measured. Raises FormatError where they lose too much."""
-    report = Report("", config.format)
+    kind = export_format(out, config)
+    require_used(config, f"export to {kind}")
+    report = Report("", kind)
     if out.exists():
         raise FormatError(f"{out} exists; name another --out")
     with needed():
-        if config.format == "robomimic":
-            from robostack.data.interchange.robomimic import export
+        if kind == "robomimic":
+            from robostack.data.interchange.robomimic_export import export
 
             export(progress(episodes, "export", count), spec, out, report)
             return report

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 
 class FormatError(ValueError):
@@ -15,6 +17,14 @@ class BadEpisode(ValueError):
     def __init__(self, field: str, what: str):
         super().__init__(f"{field}: {what}")
         self.field, self.what = field, what
+
+
+def require_cameras(path: Path, wanted: Sequence[str], there: Collection[str]) -> None:
+    """Raise FormatError naming cameras that a data set does not have."""
+    if odd := [name for name in wanted if name not in there]:
+        raise FormatError(
+            f"{path}: no camera {', '.join(odd)}; it has {', '.join(there) or 'none'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,27 @@ class Convention:
     found: str  # "" where the data do not tell
     sure: float  # 0 to 1
     evidence: str  # in words
+    usual: str = ""  # here, where nobody says otherwise
 
     @property
     def contradicted(self) -> bool:
         """Whether what was declared is not what was found, and that is sure enough to say so."""
-        sure = bool(self.declared and self.found and self.sure >= 0.9)
-        return sure and not self._agrees()
+        return bool(self.declared) and self._differs(self.declared)
 
-    def _agrees(self) -> bool:
-        return self.found.lower() in self.declared.lower()
+    @property
+    def unusual(self) -> bool:
+        """The same of what is usual here, where nobody declared anything: not wrong, but to be
+        known."""
+        return bool(self.usual and not self.declared) and self._differs(self.usual)
+
+    def _differs(self, told: str) -> bool:
+        sure = bool(self.found and self.sure >= 0.9)
+        return sure and self.found.lower() not in told.lower()
 
     def __str__(self) -> str:
         said = f"declared {self.declared!r}, " if self.declared else ""
+        if self.unusual:
+            said = f"nobody said and {self.usual!r} is usual here, "
         found = f"found {self.found!r}, {self.sure:.0%} sure" if self.found else "cannot tell"
         loud = "CONTRADICTION: " if self.contradicted else ""
         return f"{loud}{self.name}: {said}{found} ({self.evidence})"
@@ -83,7 +102,7 @@ class Report:
         rows = [f"{self.episodes} episodes of {self.source} ({self.format})"]
         rows += [f"  left out  {problem}" for problem in self.left_out]
         rows += [f"  note      {text}" for text in self.notes]
-        rows += [f"  checked   {convention}" for convention in self.conventions]
+        rows += [f"  {'checked' if c.found else 'unchecked':<9} {c}" for c in self.conventions]
         rows += [
             f"  pictures  {name}: {worst:.1f} dB PSNR or better"
             for name, worst in self.psnr.items()

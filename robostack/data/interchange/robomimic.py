@@ -13,13 +13,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from robostack.data.interchange.report import BadEpisode, Convention, FormatError, Report
+from robostack.data.interchange.report import (
+    BadEpisode,
+    Convention,
+    FormatError,
+    Report,
+    require_cameras,
+)
+from robostack.data.interchange.robomimic_file import array, demonstrations, env_args, opened
 from robostack.data.interchange.side_car import TOLD
 from robostack.types import Episode, RobotSpec
 
@@ -46,32 +54,29 @@ class RobomimicSource:
         conventions: dict[str, str] | None = None,
         hz: float = 0.0,
         mask: str = "",
+        cameras: tuple[str, ...] = (),
     ):
         self.path, self._report = Path(path), report
-        try:
-            self.file = h5py.File(path, "r")
-            self._data = self.file["data"]
-        except (OSError, KeyError) as error:
-            raise FormatError(f"{path} is not robomimic's HDF5 ({error})") from None
-        self._demos = self._choose(mask)
-        self.env = json.loads(self._data.attrs.get("env_args", "{}"))
+        self.file, self._data = opened(self.path)
+        self._demos = demonstrations(self.file, self.path, mask)
+        self.env = env_args(self._data, self.path)
         self._ours = OURS in self._data.attrs
         if self._ours:
-            self.spec = RobotSpec.from_json(self._data.attrs[OURS])
+            self.spec = self._own_spec(state, conventions or {}, hz)
             self._keys = ("state",)
-            return
-        first = self._data[self._demos[0]]
-        if "obs" not in first:
-            raise FormatError(
-                f"{path} has no observations, only states of a simulator: replay them with "
-                "replay=true env.task=NAME"
-            )
-        self._keys = state or self._arm_keys(first["obs"])
-        for key in self._keys:
-            if key not in first["obs"]:
-                raise FormatError(f"{path}: no obs/{key}; it has {', '.join(first['obs'])}")
-        self.spec = self._find_spec(first, conventions or {}, hz)
-        self._tell(first)
+            self._pictures = {name: f"{name}_image" for name in self.spec.cameras}
+        else:
+            first = self._first()
+            self._keys = state or self._arm_keys(first["obs"])
+            self._pictures = self._find_pictures(first["obs"])
+            self.spec = self._find_spec(first, conventions or {}, hz)
+        if cameras:
+            require_cameras(path, cameras, self._pictures)
+            some = {name: self.spec.cameras[name] for name in cameras}
+            self.spec = replace(self.spec, cameras=some)
+        if not self._ours:
+            self._dense = self._find_dense()
+            self._tell(first)
 
     def close(self) -> None:
         self.file.close()
@@ -79,17 +84,46 @@ class RobomimicSource:
     def names(self) -> list[str]:
         return self._demos
 
-    def _choose(self, mask: str) -> list[str]:
-        names = sorted(self._data, key=lambda n: (len(n), n))  # demo_2 before demo_10
-        if mask:
-            masks = self.file.get("mask", {})
-            if mask not in masks:
-                raise FormatError(f"{self.path}: no mask {mask!r}; it has {', '.join(masks)}")
-            wanted = {n.decode() for n in masks[mask][:]}
-            names = [n for n in names if n in wanted]
-        if not names:
-            raise FormatError(f"{self.path} has no demonstration")
-        return names
+    def _own_spec(self, state: tuple[str, ...], conventions: dict, hz: float) -> RobotSpec:
+        """Of a file that we wrote, which leaves nothing to be said."""
+        try:
+            spec = RobotSpec.from_json(self._data.attrs[OURS])
+        except (TypeError, ValueError) as error:
+            what = f"attribute {OURS} of `data` is damaged ({error})"
+            raise FormatError(f"{self.path}: {what}") from None
+        if given := [name for name, value in (("state", state), ("hz", hz)) if value]:
+            raise FormatError(f"{self.path} says its {' and '.join(given)} itself")
+        if conventions:
+            raise FormatError(f"{self.path} says its conventions itself: {spec.conventions}")
+        return spec
+
+    def _first(self) -> h5py.Group:
+        """The first demonstration that shows what all of them should hold."""
+        for demo in (self._data[name] for name in self._demos):
+            if isinstance(demo, h5py.Group) and "actions" in demo and "obs" in demo:
+                return demo
+        raise FormatError(
+            f"{self.path} has no observations, only states of a simulator: replay them with "
+            "replay=true env.task=NAME"
+        )
+
+    def _find_pictures(self, obs: h5py.Group) -> dict[str, str]:
+        """The observations that are films, by camera."""
+        for key in self._keys:
+            if key not in obs:
+                raise FormatError(f"{self.path}: no obs/{key}; it has {', '.join(obs)}")
+            if obs[key].ndim != 2:
+                raise FormatError(f"{self.path}: obs/{key} is {obs[key].shape}, expected vectors")
+        films = [key for key, v in obs.items() if v.ndim == 4 and v.dtype == np.uint8]
+        return {key.removesuffix("_image"): key for key in films}
+
+    def _find_dense(self) -> bool:
+        """Whether any reward is neither 0 nor 1, which then says nothing about success."""
+        for demo in (self._data[name] for name in self._demos):
+            with contextlib.suppress(OSError, LookupError, TypeError):  # `read` says what is wrong
+                if not np.isin(demo["rewards"][:], (0, 1)).all():
+                    return True
+        return False
 
     def _arm_keys(self, obs: h5py.Group) -> tuple[str, ...]:
         arms = sorted({k.split("_eef_pos")[0] for k in obs if k.endswith("_eef_pos")})
@@ -101,10 +135,12 @@ class RobomimicSource:
         return keys
 
     def _find_spec(self, first: h5py.Group, conventions: dict, hz: float) -> RobotSpec:
-        kwargs = self.env.get("env_kwargs", {})
-        rate = hz or float(kwargs.get("control_freq", 0))
-        if not rate:
+        kwargs = self.env.get("env_kwargs") or {}
+        rate = hz or kwargs.get("control_freq")
+        if not isinstance(rate, (int, float)) or not rate > 0:
             raise FormatError(f"{self.path} does not say its control rate: say it, e.g. hz=20")
+        if first["actions"].ndim != 2:
+            raise FormatError(f"{self.path}: actions are {first['actions'].shape}, expected rows")
         robots = kwargs.get("robots", "unknown")
         names, declared = self._action_names(first["actions"].shape[1], kwargs)
         return RobotSpec(
@@ -113,12 +149,8 @@ class RobomimicSource:
             action_names=names,
             action_low=(-1.0,) * len(names),
             action_high=(1.0,) * len(names),
-            cameras={
-                _camera(key): tuple(v.shape[1:3])
-                for key, v in first["obs"].items()
-                if v.ndim == 4 and v.dtype == np.uint8
-            },
-            control_hz=rate,
+            cameras={name: first["obs"][key].shape[1:3] for name, key in self._pictures.items()},
+            control_hz=float(rate),
             conventions=declared | conventions,
         )
 
@@ -153,7 +185,16 @@ class RobomimicSource:
             self._report.note(
                 "no next_obs: an episode of N steps becomes N observations and N - 1 actions"
             )
-        used = {*self._keys, *(f"{n}_image" for n in self.spec.cameras)}
+        self._report.note(
+            f"times are made of the rate, {self.spec.control_hz:g} Hz, and action bounds are taken "
+            "to be -1 and 1: the file has neither"
+        )
+        if self._dense:
+            self._report.note(
+                "rewards are neither 0 nor 1 everywhere, so that they do not say what succeeded: "
+                "nobody did; `robostack data relabel` can"
+            )
+        used = {*self._keys, *(self._pictures[name] for name in self.spec.cameras)}
         if left := sorted(set(first["obs"]) - used):
             self._report.note(f"not taken over: obs/{', obs/'.join(left)}")
 
@@ -163,23 +204,23 @@ class RobomimicSource:
     def read(self, number: int) -> Episode:
         """The demonstration of `names()[number]`. Raises BadEpisode naming the field."""
         demo = self._data[self._demos[number]]
-        actions = _array(demo, "actions", np.float32)
+        actions = array(demo, "actions", np.float32)
         whole = "next_obs" in demo
-        states = np.concatenate([self._field(demo, key, whole) for key in self._keys], 1)
+        states = _joined([self._field(demo, key, whole) for key in self._keys])
         images = {
-            name: self._field(demo, f"{name}_image", whole, np.uint8) for name in self.spec.cameras
+            name: self._field(demo, self._pictures[name], whole, np.uint8)
+            for name in self.spec.cameras
         }
-        actions = actions if whole else actions[:-1]
-        _require(self.spec, states, images, actions)
+        taken = actions if whole else actions[:-1]
+        _require(self.spec, states, images, taken)
         if self._ours:
-            return self._own(demo, states, images, actions)
-        rewards = _array(demo, "rewards", np.float32) if "rewards" in demo else None
-        success = None if rewards is None else bool((rewards >= 1).any())
+            return self._own(demo, states, images, taken)
+        success = self._success(demo, len(actions))
         return Episode(
             states=states,
             images=images,
             stamps=np.arange(len(states)) / self.spec.control_hz,
-            actions=actions,
+            actions=taken,
             task=str(self.env.get("env_name", "")),
             success=success,
             terminated=bool(success),
@@ -188,46 +229,70 @@ class RobomimicSource:
             spec=self.spec,
         )
 
+    def _success(self, demo: h5py.Group, steps: int) -> bool | None:
+        """None where nobody said, as dense rewards do not."""
+        if "rewards" not in demo:
+            return None
+        rewards = array(demo, "rewards", np.float32).ravel()
+        if len(rewards) != steps:
+            raise BadEpisode("rewards", f"{len(rewards)} of {steps} actions")
+        if not np.isfinite(rewards).all():
+            raise BadEpisode("rewards", f"not finite in row {np.argmin(np.isfinite(rewards))}")
+        return None if self._dense else bool((rewards == 1).any())
+
     def _field(self, demo: h5py.Group, key: str, whole: bool, dtype=np.float32) -> np.ndarray:
         """An observation with, if there is one, that after the last action."""
-        rows = _array(demo, f"obs/{key}", dtype)
+        rows = array(demo, f"obs/{key}", dtype)
         if whole:
-            rows = np.concatenate([rows, _array(demo, f"next_obs/{key}", dtype, last=True)])
+            last = array(demo, f"next_obs/{key}", dtype, last=True)
+            if last.shape[1:] != rows.shape[1:]:
+                what = f"{last.shape[1:]} each, but obs/{key} {rows.shape[1:]}"
+                raise BadEpisode(f"next_obs/{key}", what)
+            rows = np.concatenate([rows, last])
         return rows[:, QUATERNION] if key.endswith("quat") and rows.shape[1:] == (4,) else rows
 
     def _own(self, demo: h5py.Group, states, images, actions) -> Episode:
-        about = json.loads(demo.attrs[OURS])
+        about = self._about(demo)
         points = demo.get("keypoints", {})
         return Episode(
             states=states,
             images=images,
-            stamps=_array(demo, "stamps", np.float64),
+            stamps=array(demo, "stamps", np.float64),
             actions=actions,
-            keypoints={name: _array(demo, f"keypoints/{name}", np.float32) for name in points},
-            truth=_array(demo, "truth", np.float32) if "truth" in demo else None,
+            keypoints={name: array(demo, f"keypoints/{name}", np.float32) for name in points},
+            truth=array(demo, "truth", np.float32) if "truth" in demo else None,
             spec=self.spec,
             **about,
         )
 
+    def _about(self, demo: h5py.Group) -> dict:
+        try:
+            about = json.loads(demo.attrs[OURS])
+        except KeyError:
+            raise BadEpisode(f"attribute {OURS}", "is missing") from None
+        except (TypeError, ValueError) as error:
+            raise BadEpisode(f"attribute {OURS}", f"is damaged ({error})") from None
+        if not isinstance(about, dict) or about.keys() != set(TOLD):
+            raise BadEpisode(f"attribute {OURS}", f"is {about}, expected {', '.join(TOLD)}")
+        return about
 
-def _camera(key: str) -> str:
-    return key.removesuffix("_image")
 
-
-def _array(demo: h5py.Group, key: str, dtype: type, last: bool = False) -> np.ndarray:
-    if key not in demo:
-        raise BadEpisode(key, "is missing")
-    try:
-        return (demo[key][-1:] if last else demo[key][:]).astype(dtype)
-    except OSError as error:
-        raise BadEpisode(key, f"is damaged ({error})") from None
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """f32[N, S] of what makes the state."""
+    if any(part.ndim != 2 or len(part) != len(parts[0]) for part in parts):
+        shapes = ", ".join(str(part.shape) for part in parts)
+        raise BadEpisode("states", f"are made of {shapes}, expected as many vectors of each")
+    return np.concatenate(parts, 1)
 
 
 def _require(spec: RobotSpec, states: np.ndarray, images: dict, actions: np.ndarray) -> None:
-    for name, array in (("states", states), ("actions", actions)):
-        if not np.isfinite(array).all():
-            row, column = np.argwhere(~np.isfinite(array))[0]
-            raise BadEpisode(name, f"{array[row, column]} in row {row}, dimension {column}")
+    sizes = {"states": (states, spec.state_dim), "actions": (actions, spec.action_dim)}
+    for name, (rows, size) in sizes.items():
+        if rows.shape[1:] != (size,):
+            raise BadEpisode(name, f"{rows.shape[1:]} numbers each, expected {(size,)}")
+        if not np.isfinite(rows).all():
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise BadEpisode(name, f"{rows[row, column]} in row {row}, dimension {column}")
     wanted = {f"images.{n}": (len(states), *size, 3) for n, size in spec.cameras.items()}
     for name, frames in images.items():
         if frames.shape != wanted[f"images.{name}"]:
@@ -236,59 +301,3 @@ def _require(spec: RobotSpec, states: np.ndarray, images: dict, actions: np.ndar
             )
     if len(actions) + 1 != len(states):
         raise BadEpisode("actions", f"{len(actions)} of {len(states)} observations")
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[h5py.File]:
-    """A file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with h5py.File(partial, "w") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def export(episodes: Iterable[Episode], spec: RobotSpec, path: Path, report: Report) -> None:
-    """Write all episodes into one file; everything that robomimic has no place for is in
-    attributes and data sets of ours beside its own."""
-    total = 0
-    with _new_file(path) as file:
-        data = file.create_group("data")
-        for number, episode in enumerate(episodes):
-            _write(data.create_group(f"demo_{number}"), episode)
-            total += len(episode)
-            report.episodes += 1
-        data.attrs["total"] = total
-        data.attrs["env_args"] = json.dumps(
-            {
-                "env_name": spec.robot,
-                "type": 2,  # robomimic's number of gym environments; it has none for robots
-                "env_kwargs": {"control_freq": spec.control_hz},
-            }
-        )
-        data.attrs[OURS] = spec.to_json()
-
-
-def _write(demo: h5py.Group, episode: Episode) -> None:
-    steps = len(episode)
-    demo.attrs["num_samples"] = steps
-    demo.attrs[OURS] = json.dumps({name: getattr(episode, name) for name in TOLD})
-    demo["actions"] = episode.actions
-    last = np.arange(steps) == steps - 1
-    demo["rewards"] = (last & bool(episode.success)).astype(np.float32)
-    demo["dones"] = (last & episode.terminated).astype(np.int64)
-    fields = {"state": episode.states}
-    fields |= {f"{name}_image": frames for name, frames in episode.images.items()}
-    for name, rows in fields.items():
-        packed = dict(chunks=(1, *rows.shape[1:]), compression="gzip", compression_opts=1)
-        kind = packed if rows.ndim == 4 else {}
-        demo.create_dataset(f"obs/{name}", data=rows[:-1], **kind)
-        demo.create_dataset(f"next_obs/{name}", data=rows[1:], **kind)
-    demo["stamps"] = episode.stamps
-    for name, points in episode.keypoints.items():
-        demo[f"keypoints/{name}"] = points
-    if episode.truth is not None:
-        demo["truth"] = episode.truth

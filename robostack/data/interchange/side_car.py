@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from robostack.data.interchange.report import FormatError
 from robostack.types import Episode, RobotSpec
 
 FOLDER, FORMAT = "robostack", 1
@@ -68,23 +69,36 @@ def write(folder: Path, spec: RobotSpec, rows: list[dict], codec: str) -> None:
 
 
 def read(folder: Path) -> tuple[RobotSpec, list[dict]] | None:
-    """The spec, and what is kept of each episode; None where there is none."""
+    """The spec, and what is kept of each episode; None where there is none, or one of another
+    version. Raises FormatError, as what the other half says would be lost, where only half of it
+    can be read."""
     path = folder / FOLDER / "spec.json"
     if not path.is_file():
         return None
-    about = json.loads(path.read_text())
-    if about.get("format") != FORMAT:
-        return None
-    rows = pq.read_table(folder / FOLDER / "episodes.parquet").to_pylist()
-    return RobotSpec.from_json(json.dumps(about["spec"])), rows
+    try:
+        about = json.loads(path.read_text())
+        if about.get("format") != FORMAT:
+            return None
+        spec = RobotSpec.from_json(json.dumps(about["spec"]))
+        path = path.with_name("episodes.parquet")
+        rows = pq.read_table(path).cast(SCHEMA).to_pylist()
+    except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
+        what = f"is damaged ({error})" if path.is_file() else "is missing"
+        raise FormatError(
+            f"{path} {what}; without the folder {FOLDER}/ the set is read as anybody's, "
+            "and an episode loses its last action"
+        ) from None
+    return spec, rows
 
 
-def whole(row: dict, rows: dict, actions: np.ndarray, spec: RobotSpec) -> Episode:
+def whole(
+    row: dict, rows: dict, actions: np.ndarray, spec: RobotSpec, filmed: list[str]
+) -> Episode:
     """An episode as it was before it was exported: of its T `rows` of states and images, its
-    actions f32[T, A], and what is kept of it."""
+    actions f32[T, A], and what is kept of it. `filmed` are the cameras that it had then."""
     about = json.loads(row["about"])
     names, n = about.pop("keypoints"), len(row["stamps"])
-    pictures = dict(zip(sorted(rows["images"]), map(decode_png, row["last_images"])))
+    pictures = dict(zip(filmed, map(decode_png, row["last_images"])))
     points = (np.array(p, np.float32).reshape(n, 3) for p in row["keypoints"])
     return Episode(
         states=np.concatenate([rows["states"], np.array([row["last_state"]], np.float32)]),

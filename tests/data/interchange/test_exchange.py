@@ -1,20 +1,18 @@
 """What an import and an export promise, whatever the format."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from exchanged import arm_episode, make_store, through
 
-from robostack.data.interchange.exchange import (
+from robostack.data.interchange.exchange import bring, needed, new_folder, open_source, send
+from robostack.data.interchange.formats import (
     ExportConfig,
     ImportConfig,
-    bring,
     detect,
-    needed,
-    new_folder,
-    open_source,
-    send,
+    require_used,
 )
 from robostack.data.interchange.report import FormatError, Report
 
@@ -32,6 +30,89 @@ def test_formats_are_told_by_their_looks(tmp_path):
     assert detect(tmp_path / "bags") == detect(tmp_path / "bags/one") == "bag"
     with pytest.raises(FormatError, match="meta/info.json"):
         detect(tmp_path)
+    made = make_store(tmp_path / "run/store", [arm_episode(0, 5)])
+    for path in (made.path, tmp_path / "run"):
+        with pytest.raises(FormatError, match="data merge --data"):
+            detect(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("lerobot", {"hz": 9.0, "mask": "good"}),
+        ("bag", {"state": ("a",), "conventions": {"gripper": "+1 opens"}}),
+        ("replay", {"cameras": ("a",), "hz": 9.0}),
+        ("export to robomimic", {"crf": 20, "least_psnr": 20.0}),
+    ],
+)
+def test_a_key_that_a_format_has_no_use_for_is_refused(kind, given):
+    config = ExportConfig if "export" in kind else ImportConfig
+    with pytest.raises(FormatError, match=f"^{', '.join(given)}: of no use to {kind}"):
+        require_used(config(**given), kind)
+    require_used(config(), kind)
+
+
+def test_an_export_is_of_the_format_that_its_name_promises(tmp_path):
+    episodes = [arm_episode(0, 5)]
+    for name, format in (("a.hdf5", "lerobot"), ("a", "robomimic")):
+        with pytest.raises(FormatError, match=f"format={format} is a f"):
+            send(episodes, 1, None, tmp_path / name, ExportConfig(format=format), through)
+    spec = episodes[0].spec
+    report = send(episodes, 1, spec, tmp_path / "a.h5", ExportConfig(), through)
+    assert report.format == "robomimic" and detect(tmp_path / "a.h5") == "robomimic"
+    assert any("no states of a simulator" in note for note in report.notes)
+    send(episodes, 1, spec, tmp_path / "a", ExportConfig(codec="png"), through)
+    assert detect(tmp_path / "a") == "lerobot"
+
+
+class Odd:
+    """A source whose episodes are wrong in every way that reading can fail."""
+
+    format, spec = "odd", arm_episode(0, 5).spec
+    errors = {
+        "key": KeyError("timestamp"),
+        "type": TypeError("no mapping"),
+        "index": IndexError("too short"),
+        "library": RuntimeError("bad heap"),
+        "numpy": ValueError("all the input array dimensions: they must match"),
+    }
+
+    def names(self):
+        return [*self.errors, "shape", "time", "nan", "fine"]
+
+    def conventions(self):
+        return []
+
+    def read(self, number):
+        name, episode = self.names()[number], arm_episode(0, 5)
+        if name in self.errors:
+            raise self.errors[name]
+        if name == "shape":
+            return replace(episode, states=episode.states[:-1])
+        if name != "fine":
+            episode.stamps[3] = episode.stamps[1] if name == "time" else float("nan")
+        return episode
+
+
+def test_whatever_is_wrong_with_an_episode_the_others_come(tmp_path):
+    report = bring(Odd(), Report("", ""), tmp_path / "out", ImportConfig(), through)
+    assert report.episodes == 1 and [p.episode for p in report.left_out] == Odd().names()[:-1]
+    told = {p.episode: p for p in report.left_out}
+    assert {told[name].field for name in Odd.errors} == {"episode"}
+    assert "KeyError: 'timestamp'" in told["key"].what and "must match" in told["numpy"].what
+    assert told["shape"].field == "states" and "expected float32" in told["shape"].what
+    assert told["time"].field == told["nan"].field == "stamps"
+    assert "increase at row 3" in told["time"].what and "nan in row 3" in told["nan"].what
+
+
+def test_what_was_not_checked_is_in_the_report(tmp_path):
+    config, report = ImportConfig(conventions={"griper": "+1 opens"}), Report("", "")
+    bring(source_of(FOREIGN, config, report), report, tmp_path / "out", config, through)
+    assert "not checked, as no state or action is named for it: frame, lengths, quaternion" in (
+        report.notes
+    )
+    assert "declared, and there is no check of it: griper" in report.notes
+    assert report.fine and any("nobody said" in row for row in report.lines())  # degrees
 
 
 def test_strict_imports_nothing_that_contradicts_what_was_declared(tmp_path):
@@ -55,9 +136,11 @@ def test_nothing_is_written_over(tmp_path):
     config, report = ImportConfig(), Report("", "")
     with pytest.raises(FormatError, match="exists"):
         bring(source_of(FOREIGN, config, report), report, out, config, through)
-    for format in ("lerobot", "robomimic"):
+    file = tmp_path / "there.hdf5"
+    file.touch()
+    for there in (out, file):
         with pytest.raises(FormatError, match="exists"):
-            send([arm_episode(0, 5)], 1, None, out, ExportConfig(format=format), through)
+            send([arm_episode(0, 5)], 1, None, there, ExportConfig(), through)
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):

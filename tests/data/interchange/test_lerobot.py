@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from exchanged import through
 from fakes import require_equal
 
 from robostack.data.interchange import layout
-from robostack.data.interchange.exchange import ExportConfig, ImportConfig, bring, send
+from robostack.data.interchange.exchange import bring, open_source, send
+from robostack.data.interchange.formats import ExportConfig, ImportConfig
 from robostack.data.interchange.lerobot import LeRobotSource
 from robostack.data.interchange.report import FormatError, Report
 from robostack.data.interchange.video import psnr
@@ -29,7 +31,7 @@ def exported(store, out, **options):
 
 def imported(path, out, **options):
     report, config = Report(str(path), ""), ImportConfig(**options)
-    source = LeRobotSource(path, report, conventions=config.conventions)
+    source = open_source(path, "lerobot", config, report)
     return bring(source, report, out, config, through), Store(out)
 
 
@@ -203,11 +205,18 @@ def test_a_cut_video_costs_the_episodes_that_it_lacks(store, copy, tmp_path):
     assert len(back) + len(report.left_out) == len(store) and len(back) >= 1
 
 
-def test_a_missing_camera_is_named_and_nothing_is_made_up(copy, tmp_path):
+def test_a_missing_camera_is_named_and_the_set_can_be_had_without_it(store, copy, tmp_path):
     shutil.rmtree(copy / "videos/observation.images.wrist")
-    with pytest.raises(FormatError, match="images.wrist.*missing"):
+    with pytest.raises(FormatError, match=r"(?s)images.wrist.*missing.*cameras=\[top\] leaves"):
         imported(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    report, back = imported(copy, tmp_path / "out", cameras=("top",))
+    assert report.fine and back.spec == replace(store.spec, cameras={"top": (32, 48)})
+    for (_, before), (_, after) in zip(store.episodes(), back.episodes()):
+        assert np.array_equal(after.images["top"][-1], before.images["top"][-1])  # of the side-car
+        assert np.array_equal(after.states, before.states) and after.task == before.task
+    with pytest.raises(FormatError, match="no camera side; it has top, wrist"):
+        imported(copy, tmp_path / "two", cameras=("side",))
 
 
 @pytest.mark.parametrize("fps", [5, 20])
@@ -219,11 +228,19 @@ def test_another_rate_than_the_files_have_is_an_error(copy, tmp_path, fps):
         imported(copy, tmp_path / "out")
 
 
+def without(key):
+    return lambda info: {k: v for k, v in info.items() if k != key}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda i: i | {"codebase_version": "v2.1"}, "v2.1, expected v3.x"),
         (lambda i: i | {"features": {"action": i["features"]["action"]}}, "no feature"),
+        (lambda i: i | {"features": {"action": {"shape": [4]}}}, "info.json: feature 'action'"),
+        (without("features"), "info.json: no features"),
+        (without("fps"), "info.json: fps is None"),
+        (without("data_path"), "info.json: data_path is None"),
     ],
 )
 def test_a_set_that_is_no_such_one_is_refused_with_what_it_lacks(copy, tmp_path, change, said):
@@ -235,9 +252,50 @@ def test_a_set_that_is_no_such_one_is_refused_with_what_it_lacks(copy, tmp_path,
         LeRobotSource(tmp_path, Report("", ""))
 
 
-def test_a_lossy_codec_needs_even_pictures(tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("path", "column", "said"),
+    [
+        ("meta/tasks.parquet", "", "tasks.parquet is missing"),
+        ("meta/tasks.parquet", "task_index", "tasks.parquet has columns task; expected task_index"),
+        ("robostack/episodes.parquet", "", r"episodes.parquet is missing.*without the folder"),
+        ("robostack/episodes.parquet", "stamps", r"episodes.parquet is damaged"),
+        ("meta/episodes/chunk-000/file-000.parquet", "length", "file-000.parquet has no .*length"),
+        ("data/chunk-000/file-000.parquet", "", "episode 3: data/chunk-000.*parquet: is missing"),
+        ("data/chunk-000/file-000.parquet", "timestamp", "episode 3: timestamp: no such column"),
+        ("data/chunk-000/file-000.parquet", "task_index", "episode 3: task_index: no such column"),
+    ],
+)
+def test_a_file_or_column_that_is_missing_is_named(copy, tmp_path, path, column, said):
+    if column == "task_index" and path.startswith("data"):
+        shutil.rmtree(copy / "robostack")  # which says the task itself
+    table = pq.read_table(copy / path)
+    (copy / path).unlink()
+    if column:
+        pq.write_table(table.drop_columns([column]), copy / path)
+    with pytest.raises(FormatError, match=f"(?s){said}"):
+        imported(copy, tmp_path / "out")
 
+
+@pytest.mark.parametrize("codec", ["png", "lossless"])
+def test_lerobot_itself_opens_what_is_written(store, tmp_path, codec):
+    pytest.importorskip("lerobot")
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    exported(store, tmp_path / "set", codec=codec)
+    found = LeRobotDataset("robostack/test", root=tmp_path / "set", video_backend="torchcodec")
+    episodes = [episode for _, episode in store.episodes()]
+    rows = [(episode, t) for episode in episodes for t in range(len(episode))]
+    assert len(found) == len(rows) and found.num_episodes == len(episodes)
+    for row, (episode, t) in zip((found[i] for i in range(len(found))), rows):
+        assert row["task"] == episode.task
+        assert np.array_equal(row["observation.state"].numpy(), episode.states[t])
+        assert np.array_equal(row["action"].numpy(), episode.actions[t])
+        for camera, frames in episode.images.items():
+            picture = 255 * row[f"observation.images.{camera}"].numpy().transpose(1, 2, 0)
+            assert np.array_equal(np.rint(picture), frames[t])
+
+
+def test_a_lossy_codec_needs_even_pictures(tmp_path):
     from exchanged import ARM, arm_episode, pictures
 
     odd = replace(ARM, cameras={"top": (15, 16)})

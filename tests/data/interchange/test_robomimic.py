@@ -9,7 +9,8 @@ import pytest
 from exchanged import through
 from fakes import require_equal
 
-from robostack.data.interchange.exchange import ExportConfig, ImportConfig, bring, send
+from robostack.data.interchange.exchange import bring, open_source, send
+from robostack.data.interchange.formats import ExportConfig, ImportConfig
 from robostack.data.interchange.report import FormatError, Report
 from robostack.data.interchange.robomimic import RobomimicSource
 from robostack.data.store import Store
@@ -19,7 +20,7 @@ OSC = {"type": "OSC_POSE", "control_delta": True}
 
 def imported(path, out, **options):
     report, config = Report(str(path), ""), ImportConfig(**options)
-    source = RobomimicSource(path, report, config.state, config.conventions, config.hz, config.mask)
+    source = open_source(path, "robomimic", config, report)
     return bring(source, report, out, config, through), Store(out)
 
 
@@ -54,19 +55,89 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_ours_comes_back_bit_by_bit(store, tmp_path):
-    episodes, out = [e for _, e in store.episodes()], tmp_path / "out.hdf5"
-    send(episodes, 4, store.spec, out, ExportConfig(format="robomimic"), through)
-    report, back = imported(out, tmp_path / "back")
+@pytest.fixture
+def ours(store, tmp_path):
+    out = tmp_path / "out.hdf5"
+    send([e for _, e in store.episodes()], 4, store.spec, out, ExportConfig(), through)
+    return out
+
+
+def test_ours_comes_back_bit_by_bit(store, ours, tmp_path):
+    report, back = imported(ours, tmp_path / "back")
     assert report.fine and back.spec == store.spec
-    for (_, after), before in zip(back.episodes(), episodes):
+    for (_, after), (_, before) in zip(back.episodes(), store.episodes()):
         require_equal(after, before)
+    _, some = imported(ours, tmp_path / "some", cameras=("wrist",))
+    assert some.spec.cameras == {"wrist": (32, 32)} and len(some) == len(store)
+    for given in ({"hz": 9.0}, {"state": ("state",)}, {"conventions": {"action": "delta"}}):
+        with pytest.raises(FormatError, match=f"says its {next(iter(given))} itself"):
+            imported(ours, tmp_path / "none", **given)
 
 
-def test_what_we_write_is_what_the_format_documents(store, tmp_path):
-    episodes, out = [e for _, e in store.episodes()], tmp_path / "out.hdf5"
-    send(episodes, 4, store.spec, out, ExportConfig(format="robomimic"), through)
-    with h5py.File(out) as file:
+def stand(file):
+    file["data/demo_1/stamps"][5] = file["data/demo_1/stamps"][3]
+
+
+def never(file):
+    file["data/demo_1/stamps"][5] = np.nan
+
+
+def unsaid(file):
+    del file["data/demo_1"].attrs["robostack"]
+
+
+def garbled(file):
+    file["data/demo_1"].attrs["robostack"] = "{"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "what"),
+    [
+        (stand, "stamps", "does not increase at row 5"),
+        (never, "stamps", "nan in row 5"),
+        (unsaid, "attribute robostack", "is missing"),
+        (garbled, "attribute robostack", "is damaged"),
+    ],
+)
+def test_what_is_wrong_with_one_of_ours_is_named_and_the_others_come(
+    ours, tmp_path, change, field, what
+):
+    with h5py.File(ours, "r+") as file:
+        change(file)
+    report, store = imported(ours, tmp_path / "back")
+    (problem,) = report.left_out
+    assert (problem.episode, problem.field) == ("demo_1", field) and what in problem.what
+    assert len(store) == 3
+
+
+@pytest.mark.parametrize("attribute", ["env_args", "robostack"])
+def test_an_attribute_that_is_no_json_is_named_with_its_file(ours, tmp_path, attribute):
+    with h5py.File(ours, "r+") as file:
+        file["data"].attrs[attribute] = "{'env"
+    with pytest.raises(FormatError, match=f"out.hdf5: attribute {attribute} of `data` is"):
+        imported(ours, tmp_path / "back")
+
+
+def test_robomimic_itself_reads_what_is_written(store, ours):
+    pytest.importorskip("robomimic")
+    import robomimic.utils.obs_utils as observed
+    from robomimic.utils.dataset import SequenceDataset
+
+    keys = {"low_dim": ["state"], "rgb": ["top_image", "wrist_image"]}
+    observed.initialize_obs_utils_with_obs_specs({"obs": keys})
+    wanted = dict(obs_keys=("state", "top_image", "wrist_image"), load_next_obs=True)
+    found = SequenceDataset(str(ours), dataset_keys=("actions", "rewards", "dones"), **wanted)
+    rows = [(episode, t) for _, episode in store.episodes() for t in range(len(episode))]
+    assert len(found) == len(rows)
+    for row, (episode, t) in zip((found[i] for i in range(len(found))), rows):
+        assert np.array_equal(row["actions"][0], episode.actions[t])
+        assert np.array_equal(row["next_obs"]["state"][0], episode.states[t + 1])
+        assert np.array_equal(row["obs"]["top_image"][0], episode.images["top"][t])
+
+
+def test_what_we_write_is_what_the_format_documents(store, ours):
+    episodes = [episode for _, episode in store.episodes()]
+    with h5py.File(ours) as file:
         data = file["data"]
         assert data.attrs["total"] == sum(map(len, episodes))
         assert {"env_name", "type", "env_kwargs"} <= json.loads(data.attrs["env_args"]).keys()
@@ -142,6 +213,11 @@ def nan(rows):
         ("actions", nan, "actions", "nan in row 4, dimension 2"),
         ("obs/robot0_eef_pos", nan, "states", "nan in row 4"),
         ("obs/agentview_image", lambda rows: None, "obs/agentview_image", "missing"),
+        ("obs/agentview_image", lambda rows: rows / 255, "obs/agentview_image", "expected uint8"),
+        ("obs/robot0_eef_pos", lambda rows: rows[:, :2], "next_obs/robot0_eef_pos", "but obs/"),
+        ("obs/robot0_eef_pos", lambda rows: rows[:-1], "states", "as many vectors"),
+        ("actions", lambda rows: rows[:, :6], "actions", "(6,) numbers each, expected (7,)"),
+        ("rewards", lambda rows: rows[1:], "rewards", "12 of 13"),
         ("obs/agentview_image", lambda rows: rows[:-3], "images.agentview", "expected"),
         ("actions", lambda rows: rows[:-1], "actions", "12 of 14"),
     ],
@@ -163,7 +239,7 @@ def test_a_file_that_is_cut_or_of_something_else_is_refused(foreign, tmp_path):
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["numbers"] = np.zeros(3)
     for name in ("cut", "text", "other", "absent"):
-        with pytest.raises(FormatError, match="not robomimic's HDF5"):
+        with pytest.raises(FormatError, match="not robosuite's or robomimic's HDF5"):
             RobomimicSource(tmp_path / f"{name}.hdf5", Report("", ""))
 
 
@@ -175,3 +251,28 @@ def test_a_rate_that_nobody_says_is_asked_for(foreign, tmp_path):
         imported(copy, tmp_path / "out")
     _, store = imported(copy, tmp_path / "out", hz=10)
     assert store.spec.control_hz == 10 and store.spec.action_names[0] == "action0"
+
+
+def test_the_first_whole_demonstration_says_what_all_should_hold(foreign, tmp_path):
+    with h5py.File(foreign, "r+") as file:
+        del file["data/demo_0/obs"]
+    report, store = imported(foreign, tmp_path / "out")
+    (problem,) = report.left_out
+    assert problem.episode == "demo_0" and len(store) == 2 and "agentview" in store.spec.cameras
+
+
+def test_dense_rewards_do_not_say_what_succeeded(foreign, tmp_path):
+    with h5py.File(foreign, "r+") as file:
+        file["data/demo_1/rewards"][3] = 0.4
+    report, store = imported(foreign, tmp_path / "out")
+    assert {e.success for _, e in store.episodes()} == {None}
+    assert any("do not say what succeeded" in note for note in report.notes)
+
+
+def test_a_camera_may_be_called_anything(foreign, tmp_path):
+    with h5py.File(foreign, "r+") as file:
+        for demo in file["data"].values():
+            for fields in ("obs", "next_obs"):
+                demo[fields].move("agentview_image", "agentview_rgb")
+    _, store = imported(foreign, tmp_path / "out")
+    assert len(store) == 3 and store.spec.cameras == {"agentview_rgb": (8, 8)}
