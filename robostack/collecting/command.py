@@ -122,11 +122,13 @@ def _watch(
             screen.show(collector.status(), now)
 
     collector.said = said
-    collector.run(show)
+    try:
+        collector.run(show)
+    finally:
+        if collector.left:
+            print(collector.left, file=sys.stderr)
     if page is not None:
         time.sleep(0.3)  # for the pages to hear that it is over
-    if collector.session.unsaved:
-        print("the last recording did not fit on the disk and is lost", file=sys.stderr)
     if collector.stop():
         raise KeyboardInterrupt
 

@@ -280,7 +280,7 @@ def test_a_recording_that_does_not_fit_is_kept_in_memory_until_it_does(talk, she
     assert "free some" in talk.session.message and not talk.session.clean
     for word in ("keep", "success", "discard"):
         assert talk.say(word) == "" and talk.session.unsaved
-    assert talk.say("quit") == "" and "lost" in talk.session.message  # is that meant?
+    assert talk.say("quit") == "" and "quit again" in talk.session.message  # is that meant?
     full()
     assert talk.say("keep") == "reset"
     assert seeds(shelves.store) == [40] and not talk.session.unsaved
