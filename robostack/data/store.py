@@ -126,6 +126,7 @@ class Store:
         while True:
             try:  # renaming onto a non-empty folder fails: another writer took this number
                 os.rename(folder, self.path / "episodes" / f"{number:06d}")
+                _settle(self.path / "episodes")
                 return f"{number:06d}"
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -292,5 +293,13 @@ def _write(folder: Path, episode: Episode) -> None:
         write_array(folder / f"images.{name}", frames, framewise=True)
     for path in folder.rglob("*"):  # the rename must not become durable before the bytes are
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _settle(path)
+
+
+def _settle(path: Path) -> None:
+    """What a file or folder holds outlives a power cut from here on."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

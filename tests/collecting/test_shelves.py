@@ -118,6 +118,41 @@ def test_two_collectors_never_hold_one_folder(shelves):
     Shelves(shelves.out, SPEC).close()  # free again
 
 
+def test_a_folder_into_which_a_program_collects_is_no_persons(tmp_path):
+    from robostack.learn.run import Run
+
+    run = Run(tmp_path / "demos", "collect", {})
+    with pytest.raises(StoreError, match="another process"):
+        Shelves(run.path, SPEC)
+    assert not (run.path / "pending").exists()
+    run.finish({})
+    shelves = Shelves(run.path, SPEC)
+    with pytest.raises(StoreError, match="another process"):
+        Run(run.path, "collect", {}, existing="replace")
+    shelves.close()
+
+
+def test_what_is_damaged_is_set_aside_and_the_rest_goes_on(shelves):
+    for seed in range(3):
+        shelves.put(make_episode(seed))
+    shelves.keep("000000", True)
+    shelves.discard("000001")
+    for store in (shelves.trash, shelves.pending):
+        (found,) = store.ids()
+        (store.path / "episodes" / found / "zarr.json").write_bytes(b"\xff\x00")
+    shelves.close()
+    again = Shelves(shelves.out, SPEC)
+    assert [len(s) for s in (again.store, again.pending, again.trash)] == [1, 0, 0]
+    assert again.next_seed(0) == 1 and len(again.aside) == 2
+    told = " ".join(again.aside)
+    for name in ("pending-000002", "trash-000000"):
+        assert str(shelves.out / "damaged" / name) in told
+        assert (shelves.out / "damaged" / name / "images.top").is_dir()  # nothing is deleted
+    again.put(make_episode(5))
+    again.set_aside("pending", "000000", "once more")
+    again.close()
+
+
 def test_a_folder_of_another_robot_is_refused_and_not_locked(shelves):
     from dataclasses import replace
 
