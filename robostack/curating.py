@@ -80,7 +80,7 @@ def _progress(items, label: str, total: int) -> Iterator:
 def inspect(config, args) -> dict:
     from robostack import contact_sheet
 
-    second = _second(args.reward, config.threshold)
+    second = second_opinion(args.reward, config.threshold)
     found = contact_sheet.write(_store(args.data), args.out, config, _progress, second)
     return {"page": str(args.out), **found}
 
@@ -106,7 +106,7 @@ def play(config, args) -> dict:
 
 
 def validate(config, args) -> int:
-    stores, second = _stores(args.stores), _second(args.reward, config.threshold)
+    stores, second = _stores(args.stores), second_opinion(args.reward, config.threshold)
     bad, counts, shown = False, Counter(), 0
     for where, finding in _findings(stores, config, second):
         counts[finding.severity] += 1
@@ -207,7 +207,7 @@ def relabel(config, args) -> dict:
     return curate.relabel(_store(args.data), args.out, config, _progress, args.ids, judge)
 
 
-def _second(names: list[str], threshold: float) -> Second:
+def second_opinion(names: list[str], threshold: float) -> Second:
     """What a detector sees otherwise than it is recorded; nothing where none is named."""
     if not names:
         return lambda episode: []

@@ -15,11 +15,13 @@ import numpy as np
 from robostack.collecting.loop import Collector, LoopConfig
 from robostack.collecting.page import Page, PageConfig
 from robostack.collecting.screen import Screen, terminal_words
-from robostack.collecting.session import Session, SessionConfig
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
 from robostack.collecting.view import View
 from robostack.collecting.window import Window
+from robostack.collecting.words import SessionConfig
 from robostack.config import read, to_dict
+from robostack.curating import second_opinion
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
@@ -64,6 +66,7 @@ def settings(out: Path, file: Path | None, overrides: list[str]) -> TeleopConfig
 def collect(config: TeleopConfig, out: Path) -> dict:
     """One session into the folder `out`; returns what there is then."""
     given = _mapping(config)
+    second = second_opinion([config.detector] if config.detector else [], config.threshold)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         print("opening the robot", file=sys.stderr, flush=True)
@@ -84,7 +87,7 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         stack.callback(device.close)
         shelves = Shelves(out, env.spec)
         stack.callback(shelves.close)
-        session = Session(config, shelves, time.monotonic())
+        session = Session(config, shelves, time.monotonic(), second)
         write_json(out / "session.json", to_dict(config))
         _calibrate(env, config, out / "store" / CALIBRATION)
         collector = Collector(env, driver, device, session, config, stop=stop)

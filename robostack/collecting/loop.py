@@ -12,7 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from robostack.collecting.saving import longest
-from robostack.collecting.session import MB, Session, counts
+from robostack.collecting.session import Session
+from robostack.collecting.words import MB, counts
 from robostack.protocols import Env
 from robostack.real.env import LinkError
 from robostack.real.samples import StreamError

@@ -9,58 +9,33 @@ no screen: `now` is an argument, and the orders that it returns are carried out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from robostack.collecting.saving import elsewhere
-from robostack.collecting.shelves import Shelves
-from robostack.data.audit import AuditConfig, Finding, audit
+from robostack.collecting.shelves import Decided, Shelves
+from robostack.collecting.words import MB, WORDS, Order, SessionConfig, State
+from robostack.data.audit import Finding, audit
 from robostack.data.store import StoreError
 from robostack.types import Episode
 
-State = Literal["ready", "recording", "review", "over"]
-Order = Literal["", "reset", "begin", "end"]  # nothing, back to a start, record, stop recording
-WORDS: dict[State, tuple[str, ...]] = {
-    "ready": ("start", "undo", "quit"),
-    "recording": ("success", "failure", "stop", "redo", "discard"),
-    "review": ("keep", "success", "failure", "redo", "discard", "quit"),
-    "over": (),
-}
-MB = 1 << 20
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """How much is collected, and what goes on without a key."""
-
-    episodes: int = 20  # to keep, all sessions into this folder together; 0: until you stop
-    first_seed: int = 0
-    start_after: float = -1.0  # [s] in ready until recording begins by itself; below 0: never
-    # ask: you decide; clean: what succeeded and raised no suspicion is kept by itself; alone: and
-    # anything else goes to the trash
-    review: Literal["ask", "clean", "alone"] = "ask"
-    decide_after: float = 1.0  # [s] in review until it decides by itself
-    spare_mb: int = 500  # of the disk that must be free to begin a recording
-    audit: AuditConfig = AuditConfig()
-
-    def __post_init__(self) -> None:
-        if min(self.episodes, self.spare_mb) < 0 or self.decide_after < 0:
-            raise ValueError(
-                f"episodes={self.episodes}, spare_mb={self.spare_mb}, "
-                f"decide_after={self.decide_after}: expected 0 or more"
-            )
-
 
 class Session:
-    """One person and one robot. Raises StoreError like `Shelves`."""
+    """One person and one robot. `second` is another opinion of a recording. Raises StoreError like
+    `Shelves`."""
 
-    def __init__(self, config: SessionConfig, shelves: Shelves, now: float):
-        self.config, self.shelves = config, shelves
+    def __init__(
+        self,
+        config: SessionConfig,
+        shelves: Shelves,
+        now: float,
+        second: Callable[[Episode], list[Finding]] = lambda episode: [],
+    ):
+        self.config, self.shelves, self._second = config, shelves, second
         self.seed = shelves.next_seed(config.first_seed)
         self.message = ""
         self.findings: list[Finding] = []
-        self._decided: list[tuple[Literal["store", "trash"], str, int]] = []  # shelf, id, seed
+        self._decided = shelves.decided()  # by earlier sessions, too; the last is taken back first
         self._saved = ""  # id among the pending of what is reviewed
         self._unsaved: Episode | None = None  # what no disk has taken yet
         self._said: bool | None = None  # the operator's word on the present recording
@@ -251,7 +226,7 @@ class Session:
                 raise
             self.message = f"NOT DECIDED: {error}; the recording is safe, say it again later"
             return ""
-        self._decided.append((shelf, number, self.seed))
+        self._decided.append((shelf, number))
         if word != "redo":
             self.seed = self.shelves.next_seed(self.config.first_seed)
         if self._reviewed_next(now):
@@ -266,7 +241,7 @@ class Session:
         self.message = "; ".join(filter(None, (message, *self.shelves.aside)))
         self.shelves.aside.clear()
 
-    def _shelve(self, word: str) -> tuple[Literal["store", "trash"], str]:
+    def _shelve(self, word: str) -> tuple[Decided, str]:
         """Move what is reviewed to where it belongs: shelf, id."""
         if word in ("discard", "redo"):
             return "trash", self.shelves.discard(self._saved)
@@ -274,7 +249,7 @@ class Session:
         return "store", self.shelves.keep(self._saved, success)
 
     def _undo(self, now: float) -> Order:
-        shelf, number, seed = self._decided[-1]
+        shelf, number = self._decided[-1]
         try:
             self.shelves.reopen(shelf, number)
         except (OSError, StoreError) as error:
@@ -282,7 +257,6 @@ class Session:
             return ""
         self._decided.pop()
         if self._reviewed_next(now):
-            self.seed = seed
             self._tell(f"{'kept' if shelf == 'store' else 'discarded'} before: decide again")
         else:
             self._tell("")
@@ -294,6 +268,7 @@ class Session:
         self.steps, self.seed = len(episode), episode.seed
         try:
             self.findings = audit(episode, self.config.audit, self.shelves.store.spec)
+            self.findings += self._second(episode)
         except Exception as error:  # a look at a recording must not end the session it is of
             what = f"it cannot be audited ({type(error).__name__}: {error})"
             self.findings = [Finding("audit", "error", "episode", 0, self.steps + 1, what)]
@@ -304,9 +279,3 @@ class Session:
         if state in ("ready", "recording", "over"):
             self.findings, self.success, self.steps = [], None, 0
             self._saved, self._said, self._after = "", None, ""
-
-
-def counts(findings: Sequence[Finding]) -> str:
-    """Such as "1 error, 2 notes"; "" for none."""
-    found = [(n, sum(f.severity == n for f in findings)) for n in ("error", "warning", "note")]
-    return ", ".join(f"{many} {name}{'s' * (many > 1)}" for name, many in found if many)

@@ -27,6 +27,7 @@ from robostack.data.store import Store, StoreError
 from robostack.types import Episode, RobotSpec
 
 Shelf = Literal["store", "pending", "trash"]
+Decided = Literal["store", "trash"]
 SHELVES: tuple[Shelf, ...] = get_args(Shelf)
 
 
@@ -92,7 +93,18 @@ class Shelves:
         """Decide against it; returns its id in the trash."""
         return self.trash.take(self.pending, pending)
 
-    def reopen(self, shelf: Literal["store", "trash"], episode_id: str) -> str:
+    def decided(self) -> list[tuple[Decided, str]]:
+        """Shelf and id of everything that was decided, in that order: a folder that is moved has
+        the time of that."""
+        found = []
+        for shelf in get_args(Decided):
+            store: Store = getattr(self, shelf)
+            for each in store.ids():
+                moved = (store.path / "episodes" / each).stat().st_ctime_ns
+                found.append((moved, each, shelf))
+        return [(shelf, each) for _, each, shelf in sorted(found)]
+
+    def reopen(self, shelf: Decided, episode_id: str) -> str:
         """Take a decision back; returns the episode's id among the pending."""
         return self.pending.take(getattr(self, shelf), episode_id)
 

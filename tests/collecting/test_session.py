@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from fakes import SPEC, make_episode, require_equal
 
 from robostack.collecting import saving
-from robostack.collecting.session import Session, SessionConfig, counts
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
-from robostack.data.audit import audit
+from robostack.collecting.words import SessionConfig, counts
+from robostack.data.audit import audit, disagreement
 from robostack.data.store import Store, StoreError
 
 CONFIG = SessionConfig(episodes=3, first_seed=40, spare_mb=0)
@@ -187,6 +189,30 @@ def test_undo_brings_back_what_was_decided_last_and_what_before(talk, shelves):
     talk.say("keep")
     assert seeds(shelves.store) == [40, 41] and talk.session.seed == 42
     assert len(shelves.trash) == len(shelves.pending) == 0
+
+
+def test_what_an_earlier_session_decided_can_be_undone(talk, shelves):
+    talk.record()
+    talk.say("keep")
+    talk.record(success=False)
+    time.sleep(0.01)  # by the clock of the disk
+    talk.say("discard")
+    later = Talk(shelves)
+    assert later.say("undo") == "" and later.session.seed == 41 and later.session.success is False
+    assert later.say("success") == "reset" and seeds(shelves.store) == [40, 41]
+    assert len(shelves.trash) == 0 and later.session.seed == 42
+
+
+def test_a_detector_is_asked_and_what_it_sees_otherwise_is_no_clean_recording(shelves):
+    def failed(episode):
+        return disagreement(episode, False, "eye")
+
+    session = Session(CONFIG, shelves, 0.0, failed)
+    session.hear(["start"], 0.0)
+    session.stopped(recording(40), "", 1.0)
+    assert "recorded as a success, but eye says that it failed" in str(session.findings[-1])
+    assert session.hear(["keep"], 2.0) == "" and "1 thing looks wrong" in session.message
+    assert session.hear(["keep"], 3.0) == "reset" and shelves.store.read("000000").success
 
 
 def test_undo_is_offered_only_where_there_is_something_to_undo(talk):
