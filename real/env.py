@@ -19,6 +19,10 @@ READY = 15.0  # [s] within which all streams must be trustworthy after a reset
 PATIENCE = 2.0  # [s] that a stream may be bad for in a try
 
 
+class LinkError(RuntimeError):
+    """The robot's nodes are not there, or refuse."""
+
+
 class Link(Protocol):
     """The robot's side of a RosEnv: `robostack.real.nodes.env_link`, or a test's."""
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from robostack import figures, page
-from robostack.data.audit import AuditConfig, Finding, audit_all
+from robostack.data.audit import AuditConfig, Finding, audit_all, trimmed
 from robostack.data.store import Store, StoreError
 from robostack.types import Episode
 
@@ -55,6 +55,7 @@ class InspectConfig:
     only: Literal["all", "successes", "failures"] = "all"
     pictures: int = 6  # of an episode, evenly in time
     camera: str = ""  # name; "": the first
+    threshold: float = 0.5  # with --reward: succeeded where its last potential is above
     audit: AuditConfig = field(default_factory=AuditConfig)
 
     def __post_init__(self) -> None:
@@ -64,27 +65,56 @@ class InspectConfig:
             )
 
 
-def write(store: Store, out: Path, config: InspectConfig, progress: Progress) -> dict:
-    """The contact sheet, as file `out`; returns how many findings there were."""
+def write(
+    store: Store,
+    out: Path,
+    config: InspectConfig,
+    progress: Progress,
+    second: Callable[[Episode], list[Finding]] = lambda episode: [],
+) -> dict:
+    """The contact sheet, as file `out`; returns how many findings there were. `second` is another
+    opinion of each episode. What cannot be read has a card that says so."""
     camera = _camera(store, config.camera)
-    about = {i: store.attributes(i) for i in store.ids()}
+    about, damaged = _about(store)
     ids = [i for i, a in about.items() if _wanted(a["success"], config.only)]
-    if not ids:
+    if not ids and not damaged:
         raise StoreError(f"only={config.only}: {store.path} has no such episode")
-    chosen = [ids[k] for k in np.unique(np.linspace(0, len(ids) - 1, config.episodes).astype(int))]
-    read = ((i, store.read(i)) for i in progress(chosen, "inspect", len(chosen)))
-    cards, counts = [], Counter()
-    for episode_id, episode, found in audit_all(read, config.audit, store.spec):
+    picked = np.linspace(0, len(ids) - 1, config.episodes).astype(int) if ids else []
+    chosen = [ids[k] for k in np.unique(picked).astype(int)]
+
+    def readable() -> Iterator[tuple[str, Episode]]:
+        for episode_id in progress(chosen, "inspect", len(chosen)):
+            try:
+                yield episode_id, store.read(episode_id)
+            except StoreError as error:
+                damaged[episode_id] = str(error)
+
+    cards, counts = {}, Counter()
+    for episode_id, episode, found in audit_all(readable(), config.audit, store.spec):
+        found += second(episode)
         counts.update(finding.severity for finding in found)
-        cards.append(_card(episode_id, episode, found, camera, config.pictures))
+        cards[episode_id] = _card(episode_id, episode, found, camera, config)
+    cards |= {i: _damaged_card(i, why) for i, why in damaged.items()}
+    counts["error"] += len(damaged)
     parts = [
         f"<style>{CSS}</style><h1>{html.escape(store.path.parent.name)}/{store.path.name}</h1>",
         _overview(store, about, len(chosen)),
         _filters(),
-        f"<div class='sheet'>{''.join(cards)}</div>{FILTER}",
+        f"<div class='sheet'>{''.join(cards[i] for i in sorted(cards))}</div>{FILTER}",
     ]
     page.write(out, f"robostack: {html.escape(str(store.path))}", parts)
-    return {"episodes": len(chosen), **{s: counts[s] for s in ("error", "warning", "note")}}
+    return {"episodes": len(cards), **{s: counts[s] for s in ("error", "warning", "note")}}
+
+
+def _about(store: Store) -> tuple[dict[str, dict], dict[str, str]]:
+    """What is known of every episode, and why nothing is of the others."""
+    about, damaged = {}, {}
+    for episode_id in store.ids():
+        try:
+            about[episode_id] = store.attributes(episode_id)
+        except StoreError as error:
+            damaged[episode_id] = str(error)
+    return about, damaged
 
 
 def _camera(store: Store, name: str) -> str:
@@ -103,6 +133,8 @@ def _outcome(success: bool | None) -> str:
 
 
 def _overview(store: Store, about: dict[str, dict], shown: int) -> str:
+    if not about:
+        return "<p>None of its episodes can be read.</p>"
     steps = np.array([a["steps"] for a in about.values()])
     tasks = Counter(a["task"] for a in about.values())
     rows = []
@@ -130,8 +162,16 @@ def _filters() -> str:
     return boxes(COLOURS) + boxes(("error", "warning", "note", "clean"))
 
 
+def _damaged_card(episode_id: str, why: str) -> str:
+    return (
+        f"<div class='card' id='e{episode_id}' data-end='unknown' data-found='error'>"
+        f"<p class='top'><b>{episode_id}</b><span>cannot be read</span></p>"
+        f"<ul><li class='error'>{html.escape(why)}</li></ul></div>"
+    )
+
+
 def _card(
-    episode_id: str, episode: Episode, found: list[Finding], camera: str, pictures: int
+    episode_id: str, episode: Episode, found: list[Finding], camera: str, config: InspectConfig
 ) -> str:
     end = _outcome(episode.success)
     kinds = " ".join(sorted({f.severity for f in found})) or "clean"
@@ -139,9 +179,12 @@ def _card(
     more = f"<li class='soft'>and {len(found) - 6} more</li>" if len(found) > 6 else ""
     seconds = episode.stamps[-1] - episode.stamps[0]
     label = f" · {html.escape(episode.label)}" if episode.label else ""
+    start, stop = trimmed(episode, config.audit)
+    if (start, stop) != (0, len(episode)):
+        more += f"<li class='note'>trim auto=true leaves steps {start} to {stop - 1}</li>"
     return (
         f"<div class='card' id='e{episode_id}' data-end='{end}' data-found='{kinds}'>"
-        f"{_strip(episode, camera, pictures)}"
+        f"{_strip(episode, camera, config.pictures)}"
         f"<p class='top'><b>{episode_id}</b><span><span class='dot' style='background:"
         f"{COLOURS[end]}'></span>{end}{label}</span></p>"
         f"<p class='soft'>{html.escape(episode.task)} · {len(episode)} steps, {seconds:.1f} s · "

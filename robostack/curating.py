@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from robostack.data.audit import AuditConfig, audit_all
-from robostack.data.interchange.exchange import Source
-from robostack.data.interchange.formats import ImportConfig
-from robostack.data.interchange.report import FormatError, Report
+from robostack.data.audit import AuditConfig, Finding, audit_all, disagreement
+from robostack.data.interchange.conventions import Trace, check_conventions
+from robostack.data.interchange.exchange import CHECKED, Source
+from robostack.data.interchange.formats import ExportConfig, ImportConfig
+from robostack.data.interchange.report import FormatError, Problem, Report
 from robostack.data.store import Store, StoreError, find_stores, open_store
 from robostack.judging import FAILED, OK
 from robostack.sim.env import EnvConfig
-from robostack.types import Episode
+from robostack.types import Episode, SpecMismatch
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ValidateConfig(AuditConfig):
 
     severity: str = "error"  # exit 1 from here on: error, warning or note
     shown: int = 100  # findings, at most
+    threshold: float = 0.5  # with --reward: succeeded where its last potential is above
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +44,13 @@ class ImportCommand(ImportConfig):
     robot: str = ""  # file of the robot (configs/robot/*.yaml) that a ROS 2 bag is of
 
 
+@dataclass(frozen=True)
+class ExportCommand(ExportConfig):
+    """In which format, and what becomes of what cannot be read."""
+
+    damaged: Literal["refuse", "skip"] = "refuse"  # episodes that cannot be read
+
+
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -48,6 +58,9 @@ def _stores(paths: list[Path]) -> list[Store]:
     stores = [open_store(each) for path in paths for each in find_stores(path)]
     for store in stores:
         store.require_episodes()
+    where = Counter(store.path.resolve() for store in stores)
+    if twice := [str(path) for path, count in where.items() if count > 1]:
+        raise StoreError(f"{', '.join(twice)} is given twice; its episodes are there once")
     return stores
 
 
@@ -68,7 +81,8 @@ def _progress(items, label: str, total: int) -> Iterator:
 def inspect(config, args) -> dict:
     from robostack import contact_sheet
 
-    found = contact_sheet.write(_store(args.data), args.out, config, _progress)
+    second = second_opinion(args.reward, config.threshold)
+    found = contact_sheet.write(_store(args.data), args.out, config, _progress, second)
     return {"page": str(args.out), **found}
 
 
@@ -93,39 +107,72 @@ def play(config, args) -> dict:
 
 
 def validate(config, args) -> int:
+    stores, second = _stores(args.stores), second_opinion(args.reward, config.threshold)
     bad, counts, shown = False, Counter(), 0
-    for store in _stores(args.stores):
-        for name, found in _audited(store, config):
-            for finding in found:
-                counts[finding.severity] += 1
-                bad |= SEVERITIES.index(finding.severity) <= SEVERITIES.index(config.severity)
-                shown += 1
-                if shown <= config.shown:
-                    print(f"{store.path}/{name}: {finding}")
-        counts["episodes"] += len(store)
+    for where, finding in _findings(stores, config, second):
+        counts[finding.severity] += 1
+        bad |= SEVERITIES.index(finding.severity) <= SEVERITIES.index(config.severity)
+        shown += 1
+        if shown <= config.shown:
+            print(f"{where}: {finding}")
+    counts["episodes"] = sum(len(store) for store in stores)
     if shown > config.shown:
         print(f"... and {shown - config.shown} more; shown={shown} lists all")
     print(json.dumps({name: counts[name] for name in ("episodes", *SEVERITIES)}))
     return FAILED if bad else OK
 
 
-def _audited(store: Store, config: AuditConfig) -> Iterator[tuple[str, list]]:
-    """Findings by episode; one that cannot be read has that as its only finding."""
-    from robostack.data.audit import Finding
+Second = Callable[[Episode], list[Finding]]  # another opinion of an episode
 
+
+def _findings(
+    stores: list[Store], config: AuditConfig, second: Second
+) -> Iterator[tuple[str, Finding]]:
+    """Where something is wrong, and what: with each episode, with all of a store, and with stores
+    beside each other, which should be of one robot and hold nothing twice."""
+    seen: dict[str, str] = {}
+    for store in stores:
+        if what := _drift(stores[0], store):
+            yield str(store.path), Finding("spec", "error", "spec", 0, 1, what)
+        first: list[Trace] = []
+        for name, episode, found in _audited(store, config, seen):
+            yield from ((name, finding) for finding in found)
+            if episode is not None:
+                yield from ((name, finding) for finding in second(episode))
+                if len(first) < CHECKED:
+                    first.append(Trace(store.spec, episode.states, episode.actions))
+        for told in check_conventions(first) if first else ():
+            if told.contradicted:
+                what = f"conventions.{told.name}"
+                yield str(store.path), Finding("spec", "warning", what, 0, 1, str(told))
+
+
+def _drift(first: Store, store: Store) -> str:
+    """In what a store is of another robot than the first one."""
+    try:
+        first.spec.require_same(store.spec, str(first.path), str(store.path))
+    except SpecMismatch as error:
+        return "; ".join(line.strip() for line in str(error).splitlines()[1:])
+    return ""
+
+
+def _audited(
+    store: Store, config: AuditConfig, seen: dict[str, str]
+) -> Iterator[tuple[str, Episode | None, list[Finding]]]:
+    """Findings by episode; one that cannot be read has that as its only finding."""
     damaged = []
 
     def readable() -> Iterator[tuple[str, Episode]]:
         ids = store.ids()
         for episode_id in _progress(ids, f"validate {store.path.name}", len(ids)):
+            name = f"{store.path}/{episode_id}"
             try:
-                yield episode_id, store.read(episode_id)
-            except (StoreError, ValueError) as error:
+                yield name, store.read(episode_id)
+            except StoreError as error:
                 what = str(error).splitlines()[0]
-                damaged.append((episode_id, [Finding("file", "error", "file", 0, 1, what)]))
+                damaged.append((name, None, [Finding("file", "error", "file", 0, 1, what)]))
 
-    for episode_id, _, found in audit_all(readable(), config, store.spec):
-        yield episode_id, found
+    yield from audit_all(readable(), config, store.spec, seen)
     yield from damaged
 
 
@@ -159,6 +206,14 @@ def relabel(config, args) -> dict:
 
     judge = _judge(args.reward, config.threshold) if args.reward else None
     return curate.relabel(_store(args.data), args.out, config, _progress, args.ids, judge)
+
+
+def second_opinion(names: list[str], threshold: float) -> Second:
+    """What a detector sees otherwise than it is recorded; nothing where none is named."""
+    if not names:
+        return lambda episode: []
+    judge = _judge(names, threshold)
+    return lambda episode: disagreement(episode, judge(episode), names[0])
 
 
 def _judge(names: list[str], threshold: float) -> Callable[[Episode], bool]:
@@ -210,14 +265,31 @@ def send(config, args) -> dict:
     from robostack.data.interchange import exchange
 
     store = _store(args.data)
-    ids = [i for i in store.ids() if not config.successes or store.attributes(i)["success"]]
+    damaged = _damaged(store) if config.damaged == "skip" else {}
+    ids = [i for i in store.ids() if i not in damaged]
+    ids = [i for i in ids if not config.successes or store.attributes(i)["success"]]
     if not ids:
-        raise StoreError(f"successes=true: {store.path} holds none")
+        raise StoreError(f"successes={config.successes}: {store.path} holds none to export")
 
     class Episodes:  # gone through more than once, and never all in memory
         def __iter__(self) -> Iterator[Episode]:
             return (store.read(episode_id) for episode_id in ids)
 
-    report = exchange.send(Episodes(), len(ids), store.spec, args.out, config, _progress)
+    try:
+        report = exchange.send(Episodes(), len(ids), store.spec, args.out, config, _progress)
+    except StoreError as error:
+        raise StoreError(f"{error}; or damaged=skip leaves it out") from None
     report.source = str(store.path)
+    report.left_out += [Problem(name, "file", what) for name, what in damaged.items()]
     return {"out": str(args.out), **report.to_dict()}
+
+
+def _damaged(store: Store) -> dict[str, str]:
+    """Why, of the episodes that cannot be read."""
+    found = {}
+    for episode_id in _progress(store.ids(), "read", len(store)):
+        try:
+            store.read(episode_id)
+        except StoreError as error:
+            found[episode_id] = str(error)
+    return found

@@ -45,6 +45,7 @@ DATA: dict[str, Verb] = {
         config_of("contact_sheet", "InspectConfig"),
         _does("inspect", ".html"),
         needs=("--data",),
+        takes=("--reward",),
         out="the page (.html)",
         forces=False,
     ),
@@ -62,10 +63,12 @@ DATA: dict[str, Verb] = {
     "data validate": Verb(
         "read every byte and audit every episode; exit 1 where something is wrong",
         "robostack data validate --data runs/demos\n"
-        "robostack data validate --data runs/demos --data runs/tries severity=error frozen=1",
+        "robostack data validate --data runs/demos --data runs/tries severity=error frozen=1\n"
+        "robostack data validate --data runs/mine --reward runs/success severity=warning",
         config_of("curating", "ValidateConfig"),
         _does("validate"),
         needs=("--stores",),
+        takes=("--reward",),
         out=None,
     ),
     "data stats": Verb(
@@ -100,6 +103,7 @@ DATA: dict[str, Verb] = {
     ),
     "data trim": Verb(
         "a store of shorter episodes: idle beginnings and ends cut, or steps that you name",
+        "robostack data trim --data runs/demos auto=true\n"
         "robostack data trim --data runs/demos --out runs/trimmed auto=true\n"
         "robostack data trim --data runs/demos --out runs/trimmed start=5 stop=-3 "
         "--episode 000004",
@@ -107,7 +111,8 @@ DATA: dict[str, Verb] = {
         _does("trim"),
         needs=("--data",),
         takes=("--ids",),
-        out=STORE,
+        out="the new store; without it, only what would be cut is told",
+        needs_out=False,
         forces=False,
     ),
     "data relabel": Verb(
@@ -143,7 +148,7 @@ DATA: dict[str, Verb] = {
         "robostack data export --data runs/demos --out lerobot/demos\n"
         "robostack data export --data runs/demos --out lerobot/exact codec=lossless\n"
         "robostack data export --data runs/demos --out demos.hdf5",
-        config_of("data.interchange.formats", "ExportConfig"),
+        config_of("curating", "ExportCommand"),
         _does("send"),
         needs=("--data",),
         out="the new folder, or file (.hdf5)",

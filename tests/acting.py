@@ -4,8 +4,9 @@ import numpy as np
 from fakes import SPEC, LineEnv
 
 from robostack.collecting.loop import Collector, LoopConfig
-from robostack.collecting.session import Session, SessionConfig
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
+from robostack.collecting.words import SessionConfig
 from robostack.real.teleop.device import Poll
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import of_actions

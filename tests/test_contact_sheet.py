@@ -39,6 +39,26 @@ def test_the_sheet_holds_all_episodes_and_their_findings(store, tmp_path):
     assert text.count("data-found='clean'") == 1
 
 
+def test_what_cannot_be_read_has_a_card_that_says_so(store, tmp_path):
+    for number, file in (("000000", "zarr.json"), ("000002", "actions/c/0/0")):
+        (store.path / "episodes" / number / file).write_bytes(b"\xff")
+    told = contact_sheet.write(store, tmp_path / "page.html", InspectConfig(), through)
+    assert told["episodes"] == 3 and told["error"] == 3  # the blank camera and these two
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("cannot be read</span>") == 2 and text.count("data:image/jpeg") == 1
+    cards = [text.index(f"id='e00000{k}'") for k in range(3)]
+    assert cards == sorted(cards) and "&#x27;actions&#x27; is damaged" in text
+
+
+def test_the_sheet_proposes_what_to_cut(store, tmp_path):
+    whole = make_episode(7, 40)
+    states, actions = whole.states.copy(), 0.5 * whole.actions
+    states[30:], actions[30:] = states[30], 0
+    store.append(replace(whole, states=states, actions=actions))
+    contact_sheet.write(store, tmp_path / "page.html", InspectConfig(), through)
+    assert "trim auto=true leaves steps 0 to 31" in (tmp_path / "page.html").read_text()
+
+
 def test_what_is_shown_can_be_chosen(store, tmp_path):
     page = tmp_path / "page.html"
     assert (

@@ -51,6 +51,34 @@ def test_validate_passes_what_is_in_order_and_fails_what_is_not(store, capsys):
     assert "000002: error: file:" in said and "images.top" in said
 
 
+def test_stores_are_validated_beside_each_other(store, tmp_path, capsys):
+    other = Store.create(tmp_path / "copy", replace(SQUARE_SPEC, control_hz=20.0))
+    twin = store.read("000001")
+    other.append(replace(twin, spec=other.spec, stamps=twin.stamps / 2))
+    words = "data", "validate", "--data", store.path, "--data"
+    code, said, _ = ran(capsys, *words, other.path)
+    assert code == 1 and json.loads(said.splitlines()[-1])["error"] == 2
+    assert f"{other.path}: error: spec: control_hz: " in said
+    assert f"the same states and actions as episode {store.path}/000001" in said
+    for verb in (words, ("data", "merge", "--out", tmp_path / "out", *words[2:])):
+        code, _, told = ran(capsys, *verb, store.path.parent)  # the store of that folder
+        assert code == 1 and "is given twice" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_contradict_the_conventions_are_found(tmp_path, capsys):
+    spec = replace(SPEC, conventions={"action": "delta", "gripper": "+1 opens"})
+    store = Store.create(tmp_path / "store", spec)
+    for seed in range(3):
+        episode = make_episode(seed, 60, spec=spec)
+        actions, states = 0.8 * episode.actions, episode.states.copy()
+        actions[:, 2] = np.where(np.arange(60) // 10 % 2, 1, -1)
+        states[1:, 2] = -actions[:, 2] + 0.01 * np.arange(60)
+        store.append(replace(episode, actions=actions, states=states))
+    code, said, _ = ran(capsys, "data", "validate", "--data", store.path)
+    assert code == 0 and "warning: conventions.gripper: CONTRADICTION" in said
+
+
 def test_how_bad_it_must_be_to_fail_can_be_said(tmp_path, capsys):
     store = Store.create(tmp_path / "store", SPEC)
     store.append(make_episode(1, success=None))
@@ -66,6 +94,7 @@ def test_stores_are_rearranged_without_touching_them(store, tmp_path, capsys):
         ("split", *given, tmp_path / "parts", "parts={a: 1, b: 1}"),
         ("merge", *given, tmp_path / "good", "only=successes"),
         ("trim", *given, tmp_path / "short", "stop=-2", "--episode", "3", "--episode", "000001"),
+        ("trim", "--data", store.path, "auto=true"),
         ("relabel", *given, tmp_path / "named", "task=push"),
     ):
         code, said, _ = ran(capsys, "data", *words)
@@ -93,6 +122,26 @@ def test_a_reward_may_say_what_succeeded(store, tmp_path, capsys):
     assert code == 0, err
     ends = [e.success for _, e in Store(tmp_path / "judged").episodes()]
     assert ends == [False, True, False, True]
+    store.append(replace(square_episode(4, success=True), success=False, terminated=False))
+    told = "recorded as a failure, but", "AtTheEdge says that it succeeded"
+    code, said, _ = ran(capsys, "data", "validate", "--data", store.path, *words)
+    assert code == 0 and json.loads(said.splitlines()[-1])["warning"] == 1
+    assert "000004: warning: success: " in said and all(text in said for text in told)
+    page = tmp_path / "sheet.html"
+    code, said, _ = ran(capsys, "data", "inspect", "--data", store.path, "--out", page, *words)
+    assert json.loads(said)["warning"] == 1 and all(text in page.read_text() for text in told)
+
+
+def test_what_cannot_be_read_may_be_left_out_of_an_export(store, tmp_path, capsys):
+    pytest.importorskip("h5py")
+    (store.path / "episodes/000001/states/c/0/0").unlink()
+    words = "data", "export", "--data", store.path, "--out", tmp_path / "x.hdf5", "format=robomimic"
+    code, _, said = ran(capsys, *words)
+    assert code == 1 and "states" in said and "damaged=skip leaves it out" in said
+    code, said, _ = ran(capsys, *words, "damaged=skip")
+    assert code == 0 and json.loads(said)["left_out"][0]["episode"] == "000001"
+    with h5py.File(tmp_path / "x.hdf5") as file:
+        assert len(file["data"]) == 3
 
 
 def test_out_and_back_through_both_formats(store, tmp_path, capsys):

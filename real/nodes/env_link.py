@@ -21,6 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from robostack.real.arm import OPERATOR, POLICY, STOP
+from robostack.real.env import LinkError
 from robostack.real.messages import MessageError, read_named, seconds
 from robostack.real.nodes import node as nodes
 from robostack.real.nodes.commanding import Commander
@@ -34,10 +35,6 @@ ANSWER = 120.0  # [s] for a service to answer: a simulated robot may still be bu
 ACT = 3.0  # [s] for the arm to do what it is told
 AGAIN = 2.5  # control periods after which an action that was not executed is sent again
 ASK_EVERY = 30.0  # [s] between two reminders to an operator
-
-
-class LinkError(RuntimeError):
-    """The robot's nodes are not there, or refuse."""
 
 
 def connect(config: RobotConfig, context: Context | None = None, namespace: str = "") -> RosLink:

@@ -15,11 +15,13 @@ import numpy as np
 from robostack.collecting.loop import Collector, LoopConfig
 from robostack.collecting.page import Page, PageConfig
 from robostack.collecting.screen import Screen, terminal_words
-from robostack.collecting.session import Session, SessionConfig
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
 from robostack.collecting.view import View
 from robostack.collecting.window import Window
+from robostack.collecting.words import SessionConfig
 from robostack.config import read, to_dict
+from robostack.curating import second_opinion
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
@@ -40,7 +42,8 @@ class TeleopConfig(SessionConfig, LoopConfig):
     """Which robot, driven with what."""
 
     env: EnvConfig = field(default_factory=EnvConfig)  # env.real=FILE: a robot over ROS 2
-    device: str = "browser"  # or keyboard, gamepad, evdev, spacemouse; scripted: the task's expert
+    device: str = "browser"  # or keyboard, gamepad, evdev, spacemouse; with env.real joy, pose and
+    # leader, which topics bring; scripted: the task's expert
     mapping: str = ""  # a file, or one of configs/teleop by name; "": the device's
     path: str = ""  # which one of several devices: a gamepad's name, a file below /dev/input
     noise: float = 0.0  # of the expert's motions, device=scripted
@@ -62,6 +65,8 @@ def settings(out: Path, file: Path | None, overrides: list[str]) -> TeleopConfig
 
 def collect(config: TeleopConfig, out: Path) -> dict:
     """One session into the folder `out`; returns what there is then."""
+    given = _mapping(config)
+    second = second_opinion([config.detector] if config.detector else [], config.threshold)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         print("opening the robot", file=sys.stderr, flush=True)
@@ -70,7 +75,7 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         stack.callback(env.close)
         if config.env.real:
             env.asks = False  # whoever is at the page says when the scene is ready
-        mapping = _mapping(config, env)
+        mapping = given or _of_expert(env)
         driver = Driver(mapping, env.spec)
         page = Page(config.page, about(mapping, env)) if config.page.on else None
         if page is not None:
@@ -82,7 +87,7 @@ def collect(config: TeleopConfig, out: Path) -> dict:
         stack.callback(device.close)
         shelves = Shelves(out, env.spec)
         stack.callback(shelves.close)
-        session = Session(config, shelves, time.monotonic())
+        session = Session(config, shelves, time.monotonic(), second)
         write_json(out / "session.json", to_dict(config))
         _calibrate(env, config, out / "store" / CALIBRATION)
         collector = Collector(env, driver, device, session, config, stop=stop)
@@ -122,11 +127,13 @@ def _watch(
             screen.show(collector.status(), now)
 
     collector.said = said
-    collector.run(show)
+    try:
+        collector.run(show)
+    finally:
+        if collector.left:
+            print(collector.left, file=sys.stderr)
     if page is not None:
         time.sleep(0.3)  # for the pages to hear that it is over
-    if collector.session.unsaved:
-        print("the last recording did not fit on the disk and is lost", file=sys.stderr)
     if collector.stop():
         raise KeyboardInterrupt
 
@@ -142,26 +149,41 @@ def summary(shelves: Shelves, out: Path) -> dict:
     }
 
 
-def _mapping(config: TeleopConfig, env: Env) -> Mapping:
+def _mapping(config: TeleopConfig) -> Mapping | None:
+    """What the device's keys mean; None for the scripted expert, whose actions are the robot's."""
     if config.device == SCRIPTED:
         if config.mapping:
             raise ValueError(f"mapping={config.mapping}: device=scripted has its own")
-        env.plan()  # raises ValueError where there is no expert
-        return of_actions(env.spec)
+        return None
     if config.device not in (*KINDS, *MESSAGES):
-        known = ", ".join((*KINDS, SCRIPTED))
-        raise ValueError(f"device={config.device}: expected one of {known}")
+        known, others = ", ".join((*KINDS, SCRIPTED)), ", ".join(MESSAGES)
+        raise ValueError(
+            f"device={config.device}: expected one of {known}; with env.real one of {others}, too"
+        )
     mapping = read_mapping(config.mapping or config.device)
+    if config.device in MESSAGES and not config.env.real:
+        raise ValueError(
+            f"device={config.device} comes from ROS topics, to robots; give env.real=FILE, too"
+        )
+    if config.device == "browser" and not config.page.on:
+        raise ValueError("device=browser needs the page; leave page.on=false out")
     return replace(mapping, device=config.device) if config.mapping else mapping
+
+
+def _of_expert(env: Env) -> Mapping:
+    env.plan()  # raises ValueError where there is no expert
+    return of_actions(env.spec)
 
 
 def _device(config: TeleopConfig, mapping: Mapping, env: Env, page: Page | None) -> TeleopDevice:
     if mapping.device == SCRIPTED:
         return Scripted(lambda: script(env, config.noise))
     if mapping.device == "browser":
-        if page is None:
-            raise ValueError("device=browser needs the page; leave page.on=false out")
         return page.input
+    if mapping.device in MESSAGES:
+        from robostack.real.nodes.controls import Controls  # rclpy, only where it is asked for
+
+        return Controls(mapping, config.env.namespace)
     return open_device(mapping.device, mapping.hold, config.path)
 
 

@@ -11,15 +11,19 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from robostack.collecting.session import MB, Session, counts
+from robostack.collecting.saving import longest
+from robostack.collecting.session import Session
+from robostack.collecting.words import MB, counts
 from robostack.protocols import Env
+from robostack.real.env import LinkError
 from robostack.real.samples import StreamError
 from robostack.real.teleop.device import Poll, TeleopDevice
 from robostack.real.teleop.driver import Drive, Driver
 from robostack.rollout import Recorder
-from robostack.types import Step
+from robostack.types import Episode, Step
 
 SHOWN = 8  # findings
+UNREACHED = (StreamError, LinkError)  # the robot cannot be seen, or does not do as it is told
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Collector:
     late: int = 0  # periods that took too long
     waits: bool = False  # for the scene to be put back, which may take as long as it takes
     blind: str = ""  # why the robot cannot be seen, between recordings
+    astray: str = ""  # why it could not be put back; a recording begins with another try
+    left: str = ""  # where a recording is that the end of the session found in memory
     _words: deque = field(default_factory=deque)  # said and not yet heard
     _ticks: deque = field(default_factory=lambda: deque(maxlen=40))
 
@@ -88,8 +94,9 @@ class Collector:
                     due = self.clock()
         finally:
             if self.record is not None and self.record.actions:
-                self.session.stopped(self._episode(), "interrupted", self.clock())
+                self.session.receive(self._episode()[0])
                 self.record = None
+            self.left = self.session.leave()
 
     def tick(self) -> None:
         """One control period."""
@@ -100,10 +107,7 @@ class Collector:
         self._heard_device = now if self.poll.alive else self._heard_device
         order = self._hear(now) or self.session.tick(now)
         if order == "begin":
-            if isinstance(self.env, Looks):  # a robot takes a while to begin to obey
-                self.step = self.env.step(self.driver.hold)
-            self.record = Recorder(self.env, "demo", self.session.seed, steps=[self.step])
-            self._heard_device = now
+            order = self._begin(now)
         elif order == "end":
             order = self._stop("", now)
         elif self.record is not None:
@@ -111,7 +115,7 @@ class Collector:
         elif order != "reset":
             self._between()
         if order == "reset":
-            self._back()
+            self._put_back()
 
     def _hear(self, now: float) -> str:
         """The device's words are one press, those from elsewhere a press each."""
@@ -121,30 +125,52 @@ class Collector:
             order = self.session.hear(self._words.popleft(), now)
         return order
 
-    def _between(self) -> None:
-        """A period in which nothing is recorded: what is seen stays fresh where it can change."""
-        if self.config.drive_always:
-            self.step = self.env.step(self.drive.action)
-            self._seen_at = self.clock()
-        elif isinstance(self.env, Looks):
-            self._look(self.env)
-
-    def _look(self, env: Looks) -> None:
-        """What cannot be seen is told; the last picture stays."""
+    def _begin(self, now: float) -> str:
+        """Record from here on; what the session orders where the robot is not up to it."""
         try:
-            self.step, self.blind = env.look(), ""
-            self._seen_at = self.clock()
-        except StreamError as error:
+            if self.astray:
+                self._back()
+            if isinstance(self.env, Looks):  # a robot takes a while to begin to obey
+                self._act(self.driver.hold)
+        except UNREACHED as error:
+            return self.session.stopped(None, str(error), now)
+        self.record = Recorder(self.env, "demo", self.session.seed, steps=[self.step])
+        self._heard_device = self.clock()
+        return ""
+
+    def _act(self, action: np.ndarray) -> np.ndarray:
+        """One control period of the robot; the action f32[A] that it executed. Where another device
+        drove it past this one (`teleop_node`), that is what was demonstrated, and this one goes on
+        from there."""
+        self.step = self.env.step(action)
+        self._seen_at = self.clock()
+        if self.step.executed is None:
+            return action
+        self._heard_device = self._seen_at
+        done = np.asarray(self.step.executed, np.float32)
+        self.driver.take_over(done)
+        return done
+
+    def _between(self) -> None:
+        """A period in which nothing is recorded: what is seen stays fresh where it can change. What
+        cannot be seen is told; the last picture stays."""
+        try:
+            if self.config.drive_always:
+                self._act(self.drive.action)
+            elif isinstance(self.env, Looks):
+                self.step = self.env.look()
+                self._seen_at = self.clock()
+            self.blind = ""
+        except UNREACHED as error:
             self.blind = str(error)
 
     def _advance(self, now: float) -> str:
         """One action of the recording; what the session orders after it."""
         try:
-            self.step = self.env.step(self.drive.action)
-            self._seen_at = self.clock()
-        except StreamError as error:  # the robot cannot be seen: what was recorded is still good
+            done = self._act(self.drive.action)
+        except UNREACHED as error:  # what was recorded is still good
             return self._stop(str(error), now)
-        self.record.actions.append(self.drive.action)
+        self.record.actions.append(done)
         self.record.steps.append(self.step)
         seconds = len(self.record.actions) / self.env.spec.control_hz
         if self.step.terminated:
@@ -156,19 +182,36 @@ class Collector:
         return ""
 
     def _stop(self, why: str, now: float) -> str:
-        episode = self._episode() if self.record.actions else None
+        if not self.record.actions:
+            self.record = None
+            return self.session.stopped(None, why, now)
+        episode, short = self._episode()
+        self.session.receive(episode)  # and only then it is let go of here
         self.record = None
-        return self.session.stopped(episode, why, now)
+        return self.session.stopped(episode, "; ".join(filter(None, (why, short))), now)
 
-    def _episode(self):
-        episode = self.record.episode()
-        return replace(episode, task=self.config.task) if self.config.task else episode
+    def _episode(self) -> tuple[Episode, str]:
+        """What was recorded, and why not all of it, if so."""
+        episode, short = longest(self.record)
+        if self.config.task:
+            episode = replace(episode, task=self.config.task)
+        return episode, short
+
+    def _put_back(self) -> None:
+        """`_back`, or why not: then it is tried again when a recording is to begin."""
+        try:
+            self._back()
+        except UNREACHED as error:
+            self.astray = str(error)
 
     def _back(self) -> None:
         """To the start of the present seed, with a hand that holds nothing."""
         self.record, self.waits = None, True
-        self.step: Step = self.env.reset(self.session.seed)
-        self.waits, self._seen_at = False, self.clock()
+        try:
+            self.step: Step = self.env.reset(self.session.seed)
+        finally:
+            self.waits = False
+        self.astray, self._seen_at = "", self.clock()
         self.driver.reset()
         self.poll = Poll({}, frozenset(), False)
         self.drive = Drive(self.driver.hold, False, (), "")
@@ -201,6 +244,7 @@ class Collector:
         """Everything that a screen or a page shows, as JSON can hold it."""
         session, now = self.session, self.clock()
         recorded = len(self.record.actions) if self.record else session.steps
+        other = self.step.executed is not None
         return {
             "state": session.state,
             "words": list(session.words()),
@@ -216,10 +260,10 @@ class Collector:
             "unsaved": session.unsaved,
             "findings": [str(f) for f in session.findings[:SHOWN]],
             "found": counts(session.findings),
-            "message": session.message or self.blind,
+            "message": session.message or self.astray or self.blind,
             "alive": self.poll.alive,
-            "engaged": self.drive.engaged,
-            "note": self.drive.note,
+            "engaged": self.drive.engaged or other,
+            "note": "another device drives" if other else self.drive.note,
             "held": sorted(self.poll.buttons),
             "speed": self.driver.speed,
             "arm": self.driver.arms[self.driver.arm].rstrip("_/"),

@@ -9,59 +9,35 @@ no screen: `now` is an argument, and the orders that it returns are carried out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from robostack.collecting.shelves import Shelves
-from robostack.data.audit import AuditConfig, Finding, audit
+from robostack.collecting.saving import elsewhere
+from robostack.collecting.shelves import Decided, Shelves
+from robostack.collecting.words import MB, WORDS, Order, SessionConfig, State
+from robostack.data.audit import Finding, audit
 from robostack.data.store import StoreError
 from robostack.types import Episode
 
-State = Literal["ready", "recording", "review", "over"]
-Order = Literal["", "reset", "begin", "end"]  # nothing, back to a start, record, stop recording
-WORDS: dict[State, tuple[str, ...]] = {
-    "ready": ("start", "undo", "quit"),
-    "recording": ("success", "failure", "stop", "redo", "discard"),
-    "review": ("keep", "success", "failure", "redo", "discard", "quit"),
-    "over": (),
-}
-MB = 1 << 20
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """How much is collected, and what goes on without a key."""
-
-    episodes: int = 20  # to keep, all sessions into this folder together; 0: until you stop
-    first_seed: int = 0
-    start_after: float = -1.0  # [s] in ready until recording begins by itself; below 0: never
-    # ask: you decide; clean: what succeeded and raised no suspicion is kept by itself; alone: and
-    # anything else goes to the trash
-    review: Literal["ask", "clean", "alone"] = "ask"
-    decide_after: float = 1.0  # [s] in review until it decides by itself
-    spare_mb: int = 500  # of the disk that must be free to begin a recording
-    audit: AuditConfig = AuditConfig()
-
-    def __post_init__(self) -> None:
-        if min(self.episodes, self.spare_mb) < 0 or self.decide_after < 0:
-            raise ValueError(
-                f"episodes={self.episodes}, spare_mb={self.spare_mb}, "
-                f"decide_after={self.decide_after}: expected 0 or more"
-            )
-
 
 class Session:
-    """One person and one robot. Raises StoreError like `Shelves`."""
+    """One person and one robot. `second` is another opinion of a recording. Raises StoreError like
+    `Shelves`."""
 
-    def __init__(self, config: SessionConfig, shelves: Shelves, now: float):
-        self.config, self.shelves = config, shelves
+    def __init__(
+        self,
+        config: SessionConfig,
+        shelves: Shelves,
+        now: float,
+        second: Callable[[Episode], list[Finding]] = lambda episode: [],
+    ):
+        self.config, self.shelves, self._second = config, shelves, second
         self.seed = shelves.next_seed(config.first_seed)
         self.message = ""
         self.findings: list[Finding] = []
-        self._decided: list[tuple[Literal["store", "trash"], str, int]] = []  # shelf, id, seed
+        self._decided = shelves.decided()  # by earlier sessions, too; the last is taken back first
         self._saved = ""  # id among the pending of what is reviewed
-        self._unsaved: Episode | None = None  # the disk was full
+        self._unsaved: Episode | None = None  # what no disk has taken yet
         self._said: bool | None = None  # the operator's word on the present recording
         self._after = ""  # a decision that was made before the recording had ended
         self._sure = ""  # a word that counts when it is said again
@@ -71,12 +47,24 @@ class Session:
 
     def _resume(self, now: float) -> None:
         """Begin with what an earlier session left undecided."""
-        if waiting := self.shelves.pending.ids():
-            self._saved = waiting[-1]
-            self._review(self.shelves.pending.read(self._saved), now)
+        if self._reviewed_next(now):
             self.message = "an earlier session left this one undecided"
         elif self.full:
             self._turn("over", now)
+        self._tell(self.message)
+
+    def _reviewed_next(self, now: float) -> bool:
+        """Review what else is undecided, if anything is; what cannot be read is set aside."""
+        while waiting := self.shelves.pending.ids():
+            try:
+                episode = self.shelves.pending.read(waiting[-1])
+            except (StoreError, ValueError) as error:
+                self.shelves.set_aside("pending", waiting[-1], str(error))
+                continue
+            self._saved = waiting[-1]
+            self._review(episode, now)
+            return True
+        return False
 
     # what can be seen ------------------------------------------------------------------------
     @property
@@ -121,47 +109,77 @@ class Session:
                 return self._decide("discard", now)
         return ""
 
+    def receive(self, episode: Episode) -> None:
+        """From here on the session brings it to a disk, whatever happens."""
+        self._unsaved, self._saved = episode, ""
+
     def stopped(self, episode: Episode | None, why: str, now: float) -> Order:
-        """The recording has ended; one without an action is None. Raises StoreError where the disk
-        is full and review=alone: nobody is there to free some of it."""
+        """The recording has ended; one without an action is None. Raises what the disk raises where
+        review=alone: nobody is there to mend it."""
         if episode is None:
             self._turn("ready", now)
-            self.message = "nothing was recorded"
+            self.message = f"nothing was recorded{': ' * bool(why)}{why}"
             return "reset"
         if self._said is not None:
             episode = replace(episode, success=self._said)
-        self._unsaved, self._saved = episode, ""
+        self.receive(episode)
+        trouble = self._save()  # before anything else can go wrong
         self._review(episode, now)
-        self.message = why
-        self._save()
-        if self._after and self._unsaved is None:
+        self.message = trouble or why
+        if self._after and not trouble:
             return self._decide(self._after, now)
         self._after = ""
         return ""
 
-    def _save(self) -> None:
-        """Put what is reviewed on the disk; what does not fit stays in memory for another try."""
+    def _save(self) -> str:
+        """Put what is reviewed on the disk. Why it cannot be, in words: then it stays in memory for
+        another try."""
         if self._unsaved is None:
-            return
+            return ""
         try:
             self._saved = self.shelves.put(self._unsaved)
-            self._unsaved = None
-        except StoreError as error:
+        except Exception as error:  # whatever a disk makes of it, the recording must outlive it
             if self.config.review == "alone":
                 raise
-            self.message = f"NOT SAVED: {error} Until then it is kept in memory: free some, then "
-            self.message += "say keep."
+            what = str(error).rstrip(".") or type(error).__name__
+            return f"NOT SAVED: {what}. Until then it is in memory: free some or mend it, say keep"
+        self._unsaved = None
+        return ""
+
+    def leave(self) -> str:
+        """At the end, however it came: what no disk has taken yet goes to this one, or to another.
+        Says where it is; "" where there was nothing."""
+        if self._unsaved is None:
+            return ""
+        try:
+            self.shelves.put(self._unsaved)
+            where = "the last recording waits to be decided in the next session"
+        except Exception as error:  # whatever a disk makes of it
+            where = f"the last recording could not be written ({error}). " + self._elsewhere()
+        self._unsaved = None
+        return where
+
+    def _elsewhere(self) -> str:
+        try:
+            found = elsewhere(self._unsaved)
+        except Exception as error:
+            return f"No other disk takes it, either ({error}); it is lost"
+        return (
+            f"It is safe in {found}; `robostack data merge --data {self.shelves.out} --data "
+            f"{found} --out NEW` puts it with the others"
+        )
 
     @property
     def unsaved(self) -> bool:
-        """Whether the reviewed recording is in memory only, because the disk is full."""
+        """Whether the reviewed recording is in memory only, because the disk did not take it."""
         return self._unsaved is not None
 
     def _do(self, word: str, now: float) -> Order:
         sure, self._sure = self._sure == word, ""
         if word == "quit":
-            if self.unsaved and not sure:
-                return self._ask(word, "the disk is full: this recording would be lost")
+            trouble = self._save()
+            if trouble and not sure:
+                return self._ask(word, f"{trouble}. Quitting writes it to another disk, if any")
             self._turn("over", now)
             return ""
         if self.state == "ready":
@@ -171,8 +189,8 @@ class Session:
                 self._said = word == "success"
             self._after = word if word in ("redo", "discard") else ""
             return "end"
-        self._save()
-        if self.unsaved:
+        if trouble := self._save():
+            self.message = trouble
             return ""
         if word == "keep" and not self.clean and not sure:
             return self._ask(word, self._doubt())
@@ -203,23 +221,27 @@ class Session:
     def _decide(self, word: str, now: float) -> Order:
         try:
             shelf, number = self._shelve(word)
-        except OSError as error:
+        except (OSError, StoreError, ValueError) as error:
             if self.config.review == "alone":
                 raise
             self.message = f"NOT DECIDED: {error}; the recording is safe, say it again later"
             return ""
-        self._decided.append((shelf, number, self.seed))
+        self._decided.append((shelf, number))
         if word != "redo":
             self.seed = self.shelves.next_seed(self.config.first_seed)
-        if waiting := self.shelves.pending.ids():
-            self._saved = waiting[-1]
-            self._review(self.shelves.pending.read(self._saved), now)
+        if self._reviewed_next(now):
+            self._tell("")
             return ""
         self._turn("over" if self.full else "ready", now)
-        self.message = f"{'kept as' if shelf == 'store' else 'in the trash as'} {number}"
+        self._tell(f"{'kept as' if shelf == 'store' else 'in the trash as'} {number}")
         return "reset"
 
-    def _shelve(self, word: str) -> tuple[Literal["store", "trash"], str]:
+    def _tell(self, message: str) -> None:
+        """Show a message, and what was set aside meanwhile."""
+        self.message = "; ".join(filter(None, (message, *self.shelves.aside)))
+        self.shelves.aside.clear()
+
+    def _shelve(self, word: str) -> tuple[Decided, str]:
         """Move what is reviewed to where it belongs: shelf, id."""
         if word in ("discard", "redo"):
             return "trash", self.shelves.discard(self._saved)
@@ -227,27 +249,33 @@ class Session:
         return "store", self.shelves.keep(self._saved, success)
 
     def _undo(self, now: float) -> Order:
-        shelf, number, seed = self._decided.pop()
-        self._saved, self.seed = self.shelves.reopen(shelf, number), seed
-        self._review(self.shelves.pending.read(self._saved), now)
-        self.message = f"{'kept' if shelf == 'store' else 'discarded'} before: decide again"
+        shelf, number = self._decided[-1]
+        try:
+            self.shelves.reopen(shelf, number)
+        except (OSError, StoreError) as error:
+            self.message = f"NOT UNDONE: {error}"
+            return ""
+        self._decided.pop()
+        if self._reviewed_next(now):
+            self._tell(f"{'kept' if shelf == 'store' else 'discarded'} before: decide again")
+        else:
+            self._tell("")
         return ""
 
     def _review(self, episode: Episode, now: float) -> None:
         self._turn("review", now)
         self.success: bool | None = episode.success
         self.steps, self.seed = len(episode), episode.seed
-        self.findings = audit(episode, self.config.audit, self.shelves.store.spec)
+        try:
+            self.findings = audit(episode, self.config.audit, self.shelves.store.spec)
+            self.findings += self._second(episode)
+        except Exception as error:  # a look at a recording must not end the session it is of
+            what = f"it cannot be audited ({type(error).__name__}: {error})"
+            self.findings = [Finding("audit", "error", "episode", 0, self.steps + 1, what)]
 
     def _turn(self, state: State, now: float) -> None:
         self.state, self._since = state, now
         self.message = self._sure = ""
         if state in ("ready", "recording", "over"):
             self.findings, self.success, self.steps = [], None, 0
-            self._saved, self._unsaved, self._said, self._after = "", None, None, ""
-
-
-def counts(findings: Sequence[Finding]) -> str:
-    """Such as "1 error, 2 notes"; "" for none."""
-    found = [(n, sum(f.severity == n for f in findings)) for n in ("error", "warning", "note")]
-    return ", ".join(f"{many} {name}{'s' * (many > 1)}" for name, many in found if many)
+            self._saved, self._said, self._after = "", None, ""

@@ -4,7 +4,8 @@
     <out>/pending/       finished, and nobody has decided yet
     <out>/trash/         discarded; nothing is ever deleted
     <out>/session.json   the settings, from which a later session goes on
-    <out>/session.lock   held while somebody collects
+    <out>/writer.lock    held while somebody collects
+    <out>/damaged/       what could not be read any more, if there is any
 
 Each of the three is an episode store. A recording is written to `pending` the moment that it ends,
 and every decision is one rename, so a `kill -9` at any moment costs the unfinished recording only.
@@ -12,19 +13,22 @@ and every decision is one rename, so a `kill -9` at any moment costs the unfinis
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from robostack.data.holding import Hold
 from robostack.data.store import Store, StoreError
 from robostack.types import Episode, RobotSpec
 
 Shelf = Literal["store", "pending", "trash"]
+Decided = Literal["store", "trash"]
+SHELVES: tuple[Shelf, ...] = get_args(Shelf)
 
 
 class Shelves:
@@ -34,10 +38,11 @@ class Shelves:
     def __init__(self, out: Path, spec: RobotSpec):
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(out / "session.lock")
+        self.aside: list[str] = []  # what was damaged and where it is now, in words
+        self._hold = Hold(out)
         try:
             self.store, self.pending, self.trash = (
-                Store.create(out / name, spec) for name in ("store", "pending", "trash")
+                Store.create(out / name, spec) for name in SHELVES
             )
             self._highest = max(self._seeds(), default=-1)
         except BaseException:
@@ -45,15 +50,36 @@ class Shelves:
             raise
 
     def _seeds(self) -> Iterator[int]:
-        for store in (self.store, self.pending, self.trash):
-            yield from (store.attributes(each)["seed"] for each in store.ids())
+        """Of all episodes here; one that cannot tell it is set aside."""
+        for shelf in SHELVES:
+            store: Store = getattr(self, shelf)
+            for each in store.ids():
+                try:
+                    seed = int(store.attributes(each)["seed"])
+                except (StoreError, KeyError, TypeError, ValueError) as error:
+                    self.set_aside(shelf, each, str(error))
+                else:
+                    yield seed
+
+    def set_aside(self, shelf: Shelf, episode_id: str, why: str) -> None:
+        """Move a damaged episode out of the way, as it is. Raises OSError where that is not
+        possible."""
+        folder = self.out / "damaged"
+        folder.mkdir(exist_ok=True)
+        place = folder / f"{shelf}-{episode_id}"
+        for again in itertools.count(1):
+            if not place.exists():
+                break
+            place = folder / f"{shelf}-{episode_id}-{again}"
+        os.rename(getattr(self, shelf).path / "episodes" / episode_id, place)
+        self.aside.append(f"{shelf}/{episode_id} is damaged and now in {place} ({why})")
 
     def close(self) -> None:
-        os.close(self._lock)  # which unlocks; so does the end of the process, however it comes
+        self._hold.release()
 
     def put(self, episode: Episode) -> str:
         """A finished recording; returns its id among the pending. Raises StoreError if the disk is
-        full: nothing is written then, and it can be tried again."""
+        full, OSError if it is broken: nothing is written then, and it can be tried again."""
         number = self.pending.append(episode)
         self._highest = max(self._highest, episode.seed)
         return number
@@ -67,7 +93,18 @@ class Shelves:
         """Decide against it; returns its id in the trash."""
         return self.trash.take(self.pending, pending)
 
-    def reopen(self, shelf: Literal["store", "trash"], episode_id: str) -> str:
+    def decided(self) -> list[tuple[Decided, str]]:
+        """Shelf and id of everything that was decided, in that order: a folder that is moved has
+        the time of that."""
+        found = []
+        for shelf in get_args(Decided):
+            store: Store = getattr(self, shelf)
+            for each in store.ids():
+                moved = (store.path / "episodes" / each).stat().st_ctime_ns
+                found.append((moved, each, shelf))
+        return [(shelf, each) for _, each, shelf in sorted(found)]
+
+    def reopen(self, shelf: Decided, episode_id: str) -> str:
         """Take a decision back; returns the episode's id among the pending."""
         return self.pending.take(getattr(self, shelf), episode_id)
 
@@ -91,20 +128,3 @@ class Shelves:
     def free(self) -> int:
         """Bytes of the disk that are left."""
         return shutil.disk_usage(self.out).free
-
-
-def _locked(path: Path) -> int:
-    """An open file that nobody else can lock. The system lets go when the process ends."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        who = os.read(file, 20).decode(errors="replace").strip()
-        os.close(file)
-        raise StoreError(
-            f"{path.parent} is being collected into by another process ({who or 'unknown'}); "
-            "stop that one, or give another --out"
-        ) from None
-    os.ftruncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
-    return file

@@ -16,6 +16,7 @@ Severity = Literal["error", "warning", "note"]
 CHECKS = {
     "stamps": "time that stands still, runs backwards or leaves a gap; another rate than told",
     "frozen camera": "the same picture again and again while the robot moves",
+    "dropped frames": "pictures that repeat the one before while the robot moves, again and again",
     "blank camera": "pictures of one colour only",
     "frozen state": "the same state again and again while the pictures change",
     "saturation": "a motion at its bound for much of the episode, or an action beyond it",
@@ -23,7 +24,10 @@ CHECKS = {
     "spec": "another robot than the store's",
     "task": "no instruction, or nobody said whether it succeeded",
     "duplicate": "the same states and actions as another episode",
+    "success": "a detector sees it otherwise",
 }
+
+SEVERAL = 3  # repeated pictures, at least, before they are no accident
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class AuditConfig:
     frozen: float = 0.5  # [s] that a camera or the state stands still
     unseen: float = 0.1  # of a state's range that may go by under the same picture: small pictures
     # show small motions late
+    dropped: float = 0.1  # of the pictures in full motion that repeat the one before
     idle: float = 0.5  # [s] without motion
     still: float = 0.002  # of a state's range in the episode; less in a step is no motion
     gap: float = 1.5  # control periods between two observations
@@ -40,8 +45,11 @@ class AuditConfig:
     saturated: float = 0.5  # of an action's steps
 
     def __post_init__(self) -> None:
-        if min(self.frozen, self.idle, self.gap, self.rate, self.saturated) <= 0 or self.still < 0:
+        if min(self._positive()) <= 0 or self.still < 0:
             raise ValueError(f"audit: expected positive limits, got {self}")
+
+    def _positive(self) -> tuple[float, ...]:
+        return self.frozen, self.dropped, self.idle, self.gap, self.rate, self.saturated
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,29 @@ def _cameras(episode: Episode, config: AuditConfig) -> Iterator[Finding]:
             yield Finding("blank camera", "error", field, start, stop, what)
         same = np.array([np.array_equal(a, b) for a, b in zip(flat[1:], flat[:-1])]) & ~blank[1:]
         for start, stop in _runs(same):
-            if stop - start >= long and moving[start:stop].mean() > 0.5:
+            far = moved[start:stop].sum() > config.unseen
+            lasts = stop - start >= long and moving[start:stop].mean() > 0.5
+            if lasts or (far and stop - start > 1):
                 what = f"the same picture for {(stop - start) / episode.spec.control_hz:.2g} s"
-                severity = "error" if moved[start:stop].sum() > config.unseen else "warning"
+                severity = "error" if lasts and far else "warning"
                 yield Finding("frozen camera", severity, field, start, stop + 1, what)
+                same[start:stop] = False  # told
+        yield from _dropped(field, same, moved, config)
+
+
+def _dropped(
+    field: str, same: np.ndarray, moved: np.ndarray, config: AuditConfig
+) -> Iterator[Finding]:
+    """Repeated pictures, where the robot moved at least as much as it mostly does when they
+    change: a small motion may not be seen, such a one is."""
+    if same.all():  # of one colour, or of nothing that moves
+        return
+    full = moved >= max(np.median(moved[~same]), config.still)
+    lost, count = int((same & full).sum()), int(full.sum())
+    if lost >= SEVERAL and lost > config.dropped * count:
+        what = f"{lost} of {count} pictures in full motion repeat the one before"
+        where = np.flatnonzero(same & full)
+        yield Finding("dropped frames", "warning", field, int(where[0]), int(where[-1]) + 2, what)
 
 
 def _state(episode: Episode, config: AuditConfig) -> Iterator[Finding]:
@@ -217,17 +244,33 @@ def fingerprint(episode: Episode) -> str:
     return digest.hexdigest()
 
 
+def disagreement(episode: Episode, succeeded: bool, who: str) -> list[Finding]:
+    """What a detector, by the name of `who`, says of the outcome, where that is not what is
+    recorded."""
+    if succeeded == episode.success:
+        return []
+    verdict = f"{who} says that it {'succeeded' if succeeded else 'failed'}"
+    last = len(episode) + 1
+    if episode.success is None:
+        return [Finding("success", "note", "success", 0, last, f"nobody said; {verdict}")]
+    recorded = "a success" if episode.success else "a failure"
+    what = f"recorded as {recorded}, but {verdict}"
+    return [Finding("success", "warning", "success", 0, last, what)]
+
+
 def audit_all(
     episodes: Iterable[tuple[str, Episode]],
     config: AuditConfig = AuditConfig(),
     spec: RobotSpec | None = None,
+    seen: dict[str, str] | None = None,
 ) -> Iterator[tuple[str, Episode, list[Finding]]]:
-    """Episodes by id and their findings, duplicates among them included."""
-    seen: dict[str, str] = {}
-    for episode_id, episode in episodes:
-        found = audit(episode, config, spec)
-        first = seen.setdefault(fingerprint(episode), episode_id)
-        if first != episode_id:
-            what = f"the same states and actions as episode {first}"
+    """Episodes by name and their findings, duplicates among them included. `seen` are the names of
+    earlier ones by their fingerprints; these are added."""
+    seen = {} if seen is None else seen
+    for name, episode in episodes:
+        found, mark = audit(episode, config, spec), fingerprint(episode)
+        if mark in seen:
+            what = f"the same states and actions as episode {seen[mark]}"
             found.insert(0, Finding("duplicate", "error", "states", 0, len(episode) + 1, what))
-        yield episode_id, episode, found
+        seen.setdefault(mark, name)
+        yield name, episode, found

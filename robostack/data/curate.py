@@ -25,6 +25,7 @@ class MergeConfig:
 
     duplicates: Literal["refuse", "drop", "keep"] = "refuse"  # the same states and actions twice
     only: Literal["all", "successes", "failures"] = "all"
+    damaged: Literal["refuse", "skip"] = "refuse"  # what cannot be read
 
 
 @dataclass(frozen=True)
@@ -73,28 +74,40 @@ def merge(stores: list[Store], out: Path, config: MergeConfig, progress: Progres
     """All episodes of several stores of one robot, in order. Raises SpecMismatch, StoreError."""
     for other in stores[1:]:
         stores[0].spec.require_same(other.spec, str(stores[0].path), str(other.path))
-    chosen = [(s, i) for s in stores for i in s.ids() if _wanted(s, i, config.only)]
-    if not chosen:
-        raise StoreError(f"only={config.only}: no episode is left to merge")
+    chosen = [(store, i) for store in stores for i in store.ids()]
     seen: dict[str, str] = {}
-    dropped = []
+    dropped, damaged = [], []
 
     def episodes() -> Iterator[Episode]:
         for store, episode_id in progress(chosen, "merge", len(chosen)):
-            episode, name = store.read(episode_id), f"{store.path}/{episode_id}"
-            first = seen.setdefault(fingerprint(episode), name)
-            if first != name and config.duplicates == "refuse":
+            name = f"{store.path}/{episode_id}"
+            try:
+                if not _wanted(store, episode_id, config.only):
+                    continue
+                episode = store.read(episode_id)
+            except StoreError as error:
+                if config.damaged == "refuse":
+                    raise StoreError(f"{error}; or damaged=skip leaves it out") from None
+                damaged.append(str(error))
+                continue
+            mark = fingerprint(episode)
+            first = seen.get(mark)
+            seen.setdefault(mark, name)
+            if first and config.duplicates == "refuse":
                 raise StoreError(
                     f"{name} is the same as {first}; duplicates=drop leaves it out, "
                     "duplicates=keep takes it twice"
                 )
-            if first != name and config.duplicates == "drop":
+            if first and config.duplicates == "drop":
                 dropped.append(name)
                 continue
             yield episode
+        if not seen:
+            raise StoreError(f"only={config.only}: no episode is left to merge")
 
     made = _write(out, stores[0], episodes())
-    return {"store": str(out), "episodes": len(made), "dropped": dropped}
+    told = {"store": str(out), "episodes": len(made), "dropped": dropped}
+    return told | ({"damaged": damaged} if damaged else {})
 
 
 def _wanted(store: Store, episode_id: str, only: str) -> bool:
@@ -182,26 +195,34 @@ def cut(episode: Episode, start: int, stop: int) -> Episode:
 
 
 def trim(
-    store: Store, out: Path, config: TrimConfig, progress: Progress, ids: Sequence[str] = ()
+    store: Store,
+    out: Path | None,
+    config: TrimConfig,
+    progress: Progress,
+    ids: Sequence[str] = (),
 ) -> dict:
-    """A store of the same episodes, those of `ids` shorter, or all. Raises ValueError where nothing
-    would be cut."""
+    """A store of the same episodes, those of `ids` shorter, or all; without `out`, only what would
+    be cut. `kept` tells the first step that stays, and the first that does not, of each episode
+    that is cut. Raises ValueError where nothing would be cut."""
     if not config.auto and not config.start and not config.stop:
         raise ValueError("nothing to cut: give auto=true, or start or stop, e.g. start=5 stop=-3")
     chosen, before, after = require_ids(store, ids), 0, 0
+    kept: dict[str, list[int]] = {}
 
     def episodes() -> Iterator[Episode]:
         nonlocal before, after
         for episode_id in progress(store.ids(), "trim", len(store)):
             episode = store.read(episode_id)
             before += len(episode)
-            if episode_id in chosen:
-                episode = cut(episode, *_kept(episode_id, episode, config))
+            rows = _kept(episode_id, episode, config) if episode_id in chosen else None
+            if rows not in (None, (0, len(episode))):
+                kept[episode_id], episode = list(rows), cut(episode, *rows)
             after += len(episode)
             yield episode
 
-    made = _write(out, store, episodes())
-    return {"store": str(out), "episodes": len(made), "steps": after, "cut": before - after}
+    count = sum(1 for _ in episodes()) if out is None else len(_write(out, store, episodes()))
+    told = {"episodes": count, "steps": after, "cut": before - after, "kept": kept}
+    return ({} if out is None else {"store": str(out)}) | told
 
 
 def _kept(episode_id: str, episode: Episode, config: TrimConfig) -> tuple[int, int]:

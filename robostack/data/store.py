@@ -126,6 +126,7 @@ class Store:
         while True:
             try:  # renaming onto a non-empty folder fails: another writer took this number
                 os.rename(folder, self.path / "episodes" / f"{number:06d}")
+                _settle(self.path / "episodes")
                 return f"{number:06d}"
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -151,23 +152,29 @@ class Store:
                     f"move the folder away to go on without this episode"
                 ) from None
 
-        return Episode(
-            states=array("states"),
-            images={name: array(f"images.{name}") for name in self.spec.cameras},
-            stamps=array("stamps"),
-            actions=array("actions"),
-            keypoints={n: array(f"keypoints.{n}") for n in attributes.pop("keypoints")},
-            truth=array("truth") if attributes.pop("truth", False) else None,
-            spec=self.spec,
-            **attributes,
-        )
+        try:
+            return Episode(
+                states=array("states"),
+                images={name: array(f"images.{name}") for name in self.spec.cameras},
+                stamps=array("stamps"),
+                actions=array("actions"),
+                keypoints={n: array(f"keypoints.{n}") for n in attributes.pop("keypoints")},
+                truth=array("truth") if attributes.pop("truth", False) else None,
+                spec=self.spec,
+                **attributes,
+            )
+        except (KeyError, TypeError, ValueError) as error:  # fields that do not fit together
+            raise StoreError(
+                f"{folder}: its fields are damaged or do not fit together ({error}); "
+                f"move the folder away to go on without this episode"
+            ) from None
 
     def attributes(self, episode_id: str) -> dict:
         """What is known of an episode without reading its arrays: seed, success, steps, ..."""
         path = self.path / "episodes" / episode_id / "zarr.json"
         try:
-            return json.loads(path.read_text())["attributes"]
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+            return dict(json.loads(path.read_text())["attributes"])
+        except (OSError, KeyError, TypeError, ValueError) as error:  # whatever damage looks like
             raise StoreError(f"{path} cannot be read: {error}") from None
 
     def episodes(self) -> Iterator[tuple[str, Episode]]:
@@ -286,5 +293,13 @@ def _write(folder: Path, episode: Episode) -> None:
         write_array(folder / f"images.{name}", frames, framewise=True)
     for path in folder.rglob("*"):  # the rename must not become durable before the bytes are
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _settle(path)
+
+
+def _settle(path: Path) -> None:
+    """What a file or folder holds outlives a power cut from here on."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 import robostack
+from robostack.data.holding import LOCK, Hold
 from robostack.learn import processes
 from robostack.learn.tracking import Tracker, open_trackers
 
@@ -38,6 +41,9 @@ ALONE = (
 )  # verbs of one process
 
 
+_HOLDS: WeakValueDictionary[str, Hold] = WeakValueDictionary()  # of this process, by folder
+
+
 class RunError(RuntimeError):
     """A run folder that may not be written, or that is not what was expected."""
 
@@ -49,6 +55,7 @@ class Run:
     `done` holds its summary and nothing may be written.
 
     Of several processes that train together, all open the same folder and only the main one writes.
+    Anybody else's is refused with StoreError as long as that one is at it, `replace` included.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Run:
         self.path, self.verb = Path(path), verb
         self.started = time.monotonic()
         self._trackers: list[Tracker] | None = None  # opened with the first line of metrics
+        self._hold: Hold | None = None  # of the folder, where this process writes it
         about = {"verb": verb, "config": config, "seed": seed}
         replace = existing == "replace" and self.path.exists()
         self.done = None if replace else finished(self.path)
@@ -77,13 +85,18 @@ class Run:
     def _require(self, about: dict, existing: Existing, replace: bool) -> None:
         """Raise RunError unless the folder may be written, or re-used."""
         is_run = (self.path / "run.json").exists()
-        if not is_run and self.path.exists() and any(self.path.iterdir()):
+        if not is_run and self.path.exists() and set(os.listdir(self.path)) - {LOCK}:
             problem = (
                 "is not a run; it is not replaced"
                 if replace
                 else ("exists, is not empty and is not a run")
             )
             raise RunError(f"{self.path} {problem}")
+        if replace and (self.path / "session.json").exists():
+            raise RunError(
+                f"{self.path} holds demonstrations of a person, which --force does not remove; "
+                "give another --out"
+            )
         if self.done is not None and existing == "refuse":
             raise RunError(f"{self.path} is a finished run; use --force to replace it")
         if is_run and not replace:
@@ -96,17 +109,25 @@ class Run:
                 )
 
     def _open(self, about: dict, replace: bool) -> None:
-        if replace:
-            shutil.rmtree(self.path)
+        if self.done is not None:  # nothing is written
+            return
         self.path.mkdir(parents=True, exist_ok=True)
+        self._hold = _held(self.path)
+        for each in self.path.iterdir() if replace else ():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
         if not (self.path / "run.json").exists():
             about |= {"command": sys.argv, "version": robostack.__version__, "git": _git()}
             write_json(self.path / "run.json", about)
 
     def abandon(self) -> None:
         """Leave no trace of a run whose settings turned out impossible before anything was done."""
-        if processes.main() and [file.name for file in self.path.iterdir()] == ["run.json"]:
-            shutil.rmtree(self.path)
+        if self._hold is not None:
+            self._hold.release()
+            if [file.name for file in self.path.iterdir()] == ["run.json"]:
+                shutil.rmtree(self.path)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Append one line of metrics. Raises FloatingPointError if one is not a number."""
@@ -136,6 +157,8 @@ class Run:
             for leftover in self.path.glob("resume.*"):
                 leftover.unlink()
             write_json(self.path / "summary.json", summary)
+        if self._hold is not None:
+            self._hold.release()
         for tracker in self._trackers or []:
             tracker.close()
         processes.wait()
@@ -146,6 +169,16 @@ class Run:
         state = self.path / "resume.json"
         before = json.loads(state.read_text())["seconds"] if state.is_file() else 0.0
         return before + time.monotonic() - self.started
+
+
+def _held(folder: Path) -> Hold:
+    """The folder for this process, of whose own runs the latest counts: an earlier one that was
+    interrupted makes way."""
+    key = str(folder.resolve())
+    if (before := _HOLDS.get(key)) is not None:
+        before.release()
+    _HOLDS[key] = hold = Hold(folder)
+    return hold
 
 
 def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterator:

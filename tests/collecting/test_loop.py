@@ -8,6 +8,9 @@ from acting import ALONE, FAST, Clock, collector, push
 from fakes import SPEC, LineEnv
 
 from robostack.collecting.loop import LoopConfig
+from robostack.collecting.shelves import Shelves
+from robostack.data.store import Store
+from robostack.real.env import LinkError
 from robostack.real.samples import StreamError
 from robostack.real.teleop.device import LOST
 
@@ -113,6 +116,119 @@ def test_a_robot_that_cannot_be_seen_any_more_ends_the_recording_and_keeps_it(tm
             c.session.hear(["quit"], 0.0)
 
     assert len(finish(acting, show).pending.read("000000")) == 4
+
+
+def test_a_stopped_arm_ends_the_recording_and_not_the_session(tmp_path):
+    class Stopped(LineEnv):
+        stopped = False
+
+        def look(self):
+            return self._look()
+
+        def step(self, action):
+            self.stopped = self.stopped or (self.t == 4 and self.resets == 1)
+            if self.stopped:
+                raise LinkError("the arm is stopped; /arm/estop_reset ends it")
+            return super().step(action)
+
+        def reset(self, seed):
+            self.resets = getattr(self, "resets", 0) + 1
+            if self.resets == 2:
+                raise StreamError("top", "stale", "camera top: 1.0 s old")
+            return super().reset(seed)
+
+    env = Stopped(horizon=1000)
+    ask = replace(ALONE, review="ask", start_after=-1, episodes=2)
+    acting, told = collector(tmp_path, ask, env=env), []
+    said = ["start", "", "", "", "", "failure", "start", "start", "", "success"]
+    acting.said = lambda: [(said.pop(0),)] if said else []
+
+    def show(c):
+        told.append(c.status()["message"])
+        if len(told) == 7:  # somebody has let it go on
+            env.stopped = False
+        if not said:
+            c.session.hear(["keep"], 0.0)
+            c.session.hear(["quit"], 0.0)
+
+    shelves = finish(acting, show)
+    assert "the arm is stopped" in told[4] and "kept as" in told[5]  # and the reset failed
+    assert "nothing was recorded: the arm is stopped" in told[6] or "camera top" in told[6]
+    assert [len(e) for _, e in shelves.store.episodes()][0] == 3 and len(shelves.store) == 2
+
+
+def test_what_another_device_drove_past_this_one_is_what_was_demonstrated(tmp_path):
+    class Driven(LineEnv):
+        """A hand at `teleop_node` pushes with closed fingers for a while."""
+
+        def step(self, action):
+            other = np.array([1.0, 0.0, 1.0]) if 2 <= self.t < 6 else None
+            return replace(super().step(action if other is None else other), executed=other)
+
+    def script():
+        yield from [push(0.0)] * 3
+        while True:
+            yield LOST
+
+    loop, clock = LoopConfig(lost_s=0.3), Clock()
+    acting = collector(
+        tmp_path, replace(ALONE, review="ask"), loop, script, env=Driven(), clock=clock
+    )
+    notes = []
+
+    def show(c):
+        notes.append(c.status()["note"])
+        if c.session.state == "review":
+            assert "lost for 0.3 s" in c.session.message
+            c.session.hear(["quit"], clock.now)
+
+    episode = finish(acting, show).pending.read("000000")
+    assert episode.source == "demo" and notes.count("another device drives") == 4
+    assert np.allclose(np.diff(episode.states[:, 0]), 0.1 * episode.actions[:, 0], atol=1e-6)
+    assert episode.actions[:, 0].tolist() == [0, 0, 1, 1, 1, 1] + [0] * (len(episode) - 6)
+    assert episode.actions[:, 2].tolist() == [-1, -1] + [1] * (
+        len(episode) - 2
+    )  # nothing is let go
+    assert len(episode) > 7  # nobody was lost while somebody drove
+
+
+@pytest.mark.parametrize("wrong", ["state", "picture"])
+def test_of_a_recording_that_cannot_be_whole_the_beginning_is_kept(tmp_path, wrong):
+    class Odd(LineEnv):
+        def step(self, action):
+            seen = super().step(action).observation
+            if self.t == 6 and wrong == "state":
+                seen = replace(seen, state=np.full(3, np.nan, np.float32))
+            if self.t == 6 and wrong == "picture":
+                seen = replace(seen, images={"top": np.zeros((8, 8, 3), np.uint8)})
+            return replace(super()._look(), observation=seen)
+
+    acting = collector(tmp_path, replace(ALONE, review="ask"), env=Odd())
+
+    def show(c):
+        if c.session.state == "review":
+            assert "only the first 5 of" in c.session.message
+            c.session.hear(["quit"], 0.0)
+
+    episode = finish(acting, show).pending.read("000000")
+    assert len(episode) == 5 and episode.stamps[-1] == pytest.approx(0.5)
+
+
+def test_a_second_ctrl_c_in_the_middle_of_writing_costs_nothing(tmp_path, monkeypatch):
+    put, asked = Shelves.put, []
+
+    def interrupted(self, episode):
+        if not asked:
+            asked.append(episode)
+            raise KeyboardInterrupt
+        return put(self, episode)
+
+    monkeypatch.setattr(Shelves, "put", interrupted)
+    acting = collector(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finish(acting)
+    assert len(Store(tmp_path / "pending")) == 1 and len(Store(tmp_path / "store")) == 0
+    assert "next session" in acting.left
 
 
 @pytest.mark.parametrize("broken", [RuntimeError("driver"), KeyboardInterrupt()])

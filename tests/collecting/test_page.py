@@ -19,9 +19,10 @@ from person import Person
 from robostack.collecting.command import about
 from robostack.collecting.loop import Collector, LoopConfig
 from robostack.collecting.page import Page, PageConfig
-from robostack.collecting.session import Session, SessionConfig
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
 from robostack.collecting.view import View
+from robostack.collecting.words import SessionConfig
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import read_mapping
 from robostack.sim.env import EnvConfig, make_env

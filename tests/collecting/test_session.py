@@ -1,17 +1,24 @@
 """What each word means when, with nobody's clock: and no word ever deletes a recording."""
 
+import contextlib
 import errno
+import os
+import shutil
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import SPEC, make_episode
+from fakes import SPEC, make_episode, require_equal
 
-from robostack.collecting.session import Session, SessionConfig, counts
+from robostack.collecting import saving
+from robostack.collecting.session import Session
 from robostack.collecting.shelves import Shelves
-from robostack.data.audit import audit
-from robostack.data.store import StoreError
+from robostack.collecting.words import SessionConfig, counts
+from robostack.data.audit import audit, disagreement
+from robostack.data.store import Store, StoreError
 
 CONFIG = SessionConfig(episodes=3, first_seed=40, spare_mb=0)
 
@@ -184,6 +191,30 @@ def test_undo_brings_back_what_was_decided_last_and_what_before(talk, shelves):
     assert len(shelves.trash) == len(shelves.pending) == 0
 
 
+def test_what_an_earlier_session_decided_can_be_undone(talk, shelves):
+    talk.record()
+    talk.say("keep")
+    talk.record(success=False)
+    time.sleep(0.01)  # by the clock of the disk
+    talk.say("discard")
+    later = Talk(shelves)
+    assert later.say("undo") == "" and later.session.seed == 41 and later.session.success is False
+    assert later.say("success") == "reset" and seeds(shelves.store) == [40, 41]
+    assert len(shelves.trash) == 0 and later.session.seed == 42
+
+
+def test_a_detector_is_asked_and_what_it_sees_otherwise_is_no_clean_recording(shelves):
+    def failed(episode):
+        return disagreement(episode, False, "eye")
+
+    session = Session(CONFIG, shelves, 0.0, failed)
+    session.hear(["start"], 0.0)
+    session.stopped(recording(40), "", 1.0)
+    assert "recorded as a success, but eye says that it failed" in str(session.findings[-1])
+    assert session.hear(["keep"], 2.0) == "" and "1 thing looks wrong" in session.message
+    assert session.hear(["keep"], 3.0) == "reset" and shelves.store.read("000000").success
+
+
 def test_undo_is_offered_only_where_there_is_something_to_undo(talk):
     assert "undo" not in talk.session.words()
     talk.record()
@@ -280,10 +311,111 @@ def test_a_recording_that_does_not_fit_is_kept_in_memory_until_it_does(talk, she
     assert "free some" in talk.session.message and not talk.session.clean
     for word in ("keep", "success", "discard"):
         assert talk.say(word) == "" and talk.session.unsaved
-    assert talk.say("quit") == "" and "lost" in talk.session.message  # is that meant?
+    assert talk.say("quit") == "" and "quit again" in talk.session.message  # is that meant?
     full()
     assert talk.say("keep") == "reset"
     assert seeds(shelves.store) == [40] and not talk.session.unsaved
+
+
+@contextlib.contextmanager
+def failing(code, folder):
+    """Nothing can be written below `folder`, by that error; a real disk where there can be one."""
+    if code == errno.EROFS:  # by a mount over it: files are open on the one below
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+        subprocess.run(["umount", folder], check=True)
+        return
+    if code == errno.ENOSPC:
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", 0) as file:
+            while True:
+                file.write(bytes(4096))
+        yield
+        (folder / "filler").unlink()
+        return
+    write = Path.write_bytes
+
+    def fails(self, data):
+        if self.is_relative_to(folder):
+            raise OSError(code, os.strerror(code))
+        return write(self, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fails)
+        yield
+
+
+@pytest.fixture(params=[errno.EIO, errno.ESTALE, errno.EROFS, errno.ENOSPC], ids=os.strerror)
+def disk(request, tmp_path):
+    """A disk, and how it fails."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if request.param in (errno.EIO, errno.ESTALE):
+        yield folder, request.param
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a disk is not permitted")
+    yield folder, request.param
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_finished_recording_outlives_whatever_the_disk_does(disk):
+    folder, code = disk
+    shelves = Shelves(folder / "mine", SPEC)
+    talk = Talk(shelves)
+    with failing(code, folder):
+        talk.record()
+        assert talk.session.unsaved and "NOT SAVED" in talk.session.message
+        assert talk.say("keep") == "" and talk.session.state == "review"
+    assert talk.say("keep") == "reset"
+    require_equal(shelves.store.read("000000"), recording(40))
+    shelves.close()
+
+
+def test_at_the_end_another_disk_takes_what_this_one_does_not(disk, tmp_path, monkeypatch):
+    folder, code = disk
+    monkeypatch.setattr(saving, "PLACES", [str(folder), str(tmp_path)])
+    shelves = Shelves(folder / "mine", SPEC)
+    talk = Talk(shelves, replace(CONFIG, review="alone"))
+    with failing(code, folder):
+        with pytest.raises((OSError, StoreError)):  # nobody is there to mend it
+            talk.record()
+        told = talk.session.leave()
+    (found,) = tmp_path.glob("robostack-*")
+    assert str(found) in told and os.strerror(code).split()[0].lower() in told.lower()
+    require_equal(Store(found / "store").read("000000"), recording(40))
+    assert list(folder.glob("robostack-*")) == [] and talk.session.leave() == ""
+    shelves.close()
+
+
+def test_a_recording_that_cannot_be_audited_is_saved_and_waits(talk, shelves, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("of what")
+
+    monkeypatch.setattr("robostack.collecting.session.audit", broken)
+    talk.record()
+    (found,) = talk.session.findings
+    assert "cannot be audited (ZeroDivisionError: of what)" in str(found)
+    assert not talk.session.clean and seeds(shelves.pending) == [40]
+
+
+def test_what_cannot_be_read_is_set_aside_and_the_session_goes_on(shelves):
+    talk = Talk(shelves)
+    for _ in range(2):
+        talk.record()
+        talk.say("quit")
+        talk = Talk(shelves)
+        talk.session._turn("ready", 0.0)
+    (shelves.pending.path / "episodes" / "000001" / "actions/zarr.json").unlink()
+    talk = Talk(shelves)
+    assert talk.session.state == "review" and seeds(shelves.pending) == [40]
+    assert "pending/000001 is damaged and now in" in talk.session.message
+    assert (shelves.out / "damaged" / "pending-000001" / "states").is_dir()
+    talk.say("keep")
+    (shelves.store.path / "episodes" / "000000" / "states/zarr.json").unlink()
+    assert talk.say("undo") == "" and "damaged" in talk.session.message
+    assert talk.session.state == "ready" and talk.say("start") == "begin"
 
 
 def test_a_word_that_cannot_be_written_down_leaves_the_recording_undecided(talk, shelves, request):

@@ -112,9 +112,45 @@ def test_two_collectors_never_hold_one_folder(shelves):
     )
     command = [sys.executable, "-c", code, str(TESTS), str(shelves.out)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert f"another process ({os.getpid()}); stop that one, or give another --out" in done.stderr
+    assert f"another process ({os.getpid()}), `" in done.stderr
+    assert "`; stop that one, or give another --out" in done.stderr
     shelves.close()
-    shelves._lock = Shelves(shelves.out, SPEC)._lock  # free again; for the fixture to close
+    Shelves(shelves.out, SPEC).close()  # free again
+
+
+def test_a_folder_into_which_a_program_collects_is_no_persons(tmp_path):
+    from robostack.learn.run import Run
+
+    run = Run(tmp_path / "demos", "collect", {})
+    with pytest.raises(StoreError, match="another process"):
+        Shelves(run.path, SPEC)
+    assert not (run.path / "pending").exists()
+    run.finish({})
+    shelves = Shelves(run.path, SPEC)
+    with pytest.raises(StoreError, match="another process"):
+        Run(run.path, "collect", {}, existing="replace")
+    shelves.close()
+
+
+def test_what_is_damaged_is_set_aside_and_the_rest_goes_on(shelves):
+    for seed in range(3):
+        shelves.put(make_episode(seed))
+    shelves.keep("000000", True)
+    shelves.discard("000001")
+    for store in (shelves.trash, shelves.pending):
+        (found,) = store.ids()
+        (store.path / "episodes" / found / "zarr.json").write_bytes(b"\xff\x00")
+    shelves.close()
+    again = Shelves(shelves.out, SPEC)
+    assert [len(s) for s in (again.store, again.pending, again.trash)] == [1, 0, 0]
+    assert again.next_seed(0) == 1 and len(again.aside) == 2
+    told = " ".join(again.aside)
+    for name in ("pending-000002", "trash-000000"):
+        assert str(shelves.out / "damaged" / name) in told
+        assert (shelves.out / "damaged" / name / "images.top").is_dir()  # nothing is deleted
+    again.put(make_episode(5))
+    again.set_aside("pending", "000000", "once more")
+    again.close()
 
 
 def test_a_folder_of_another_robot_is_refused_and_not_locked(shelves):
@@ -123,8 +159,7 @@ def test_a_folder_of_another_robot_is_refused_and_not_locked(shelves):
     shelves.close()
     with pytest.raises(SpecMismatch, match="control_hz"):
         Shelves(shelves.out, replace(SPEC, control_hz=7.0))
-    again = Shelves(shelves.out, SPEC)
-    shelves._lock = again._lock
+    Shelves(shelves.out, SPEC).close()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):

@@ -10,6 +10,7 @@ from robostack.data.audit import (
     AuditConfig,
     audit,
     audit_all,
+    disagreement,
     fingerprint,
     idle,
     trimmed,
@@ -54,6 +55,31 @@ def test_a_frozen_camera_is_found_where_it_froze_and_only_while_the_robot_moves(
     states[20:31] = states[20]
     still = moving(images={"top": images}, states=states)
     assert "frozen camera" not in {f.check for f in audit(still)}
+
+
+def swept(repeats=()):
+    """A hand that goes to and fro once in 3 s, seen at each step but where a picture repeats."""
+    x = np.sin(np.arange(STEPS + 1) * 2 * np.pi / 30).astype(np.float32)
+    images = moving().images["top"].copy()
+    for t in repeats:
+        images[t] = images[t - 1]
+    return moving(states=np.stack([x, x, x], 1), images={"top": images})
+
+
+def test_a_camera_that_drops_pictures_is_found_and_one_that_sees_slow_motion_late_is_not():
+    for repeats, lost in ((range(2, 61, 2), 15), (range(3, 61, 3), 10)):
+        (found,) = audit(swept(repeats))
+        assert (found.check, found.severity) == ("dropped frames", "warning")
+        assert found.field == "images.top" and int(found.what.split()[0]) == pytest.approx(lost, 1)
+        assert audit(swept(repeats), config=AuditConfig(dropped=1)) == []
+    turns = [t for t in range(1, 61) if abs(np.cos(t * 2 * np.pi / 30)) < 0.35]
+    assert len(turns) > 8 and audit(swept(turns)) == []  # where the hand turns it is slow
+
+
+def test_a_short_freeze_in_full_motion_is_a_warning():
+    (found,) = audit(swept(range(28, 32)))
+    assert (found.check, found.severity) == ("frozen camera", "warning")
+    assert (found.start, found.stop) == (27, 32) and "0.4 s" in found.what
 
 
 def test_a_state_that_stands_still_while_the_pictures_change_is_found():
@@ -144,6 +170,15 @@ def test_duplicates_are_found_whatever_else_is_said_of_them():
     found = {i: f for i, _, f in audit_all([("a", one), ("b", other), ("c", make_episode(2, 9))])}
     assert found["a"] == []
     assert found["b"][0].check == "duplicate" and "episode a" in found["b"][0].what
+
+
+def test_a_detector_may_see_the_outcome_otherwise():
+    assert disagreement(moving(success=True), True, "eye") == []
+    (found,) = disagreement(moving(success=True), False, "eye")
+    assert found.severity == "warning"
+    assert found.what == "recorded as a success, but eye says that it failed"
+    (found,) = disagreement(moving(success=None), True, "eye")
+    assert (found.severity, found.what) == ("note", "nobody said; eye says that it succeeded")
 
 
 def test_findings_come_errors_first():

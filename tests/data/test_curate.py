@@ -72,6 +72,25 @@ def test_what_is_there_twice_is_refused_dropped_or_kept_as_asked(store, tmp_path
     assert merge([store, other], tmp_path / "keep", MergeConfig("keep"), through)["episodes"] == 10
 
 
+def test_a_store_beside_itself_is_there_twice(store, tmp_path):
+    with pytest.raises(StoreError, match="a/000000 is the same as .*a/000000"):
+        merge([store, store], tmp_path / "out", MergeConfig(), through)
+    told = merge([store, store], tmp_path / "drop", MergeConfig("drop"), through)
+    assert told["episodes"] == len(told["dropped"]) == 8
+    assert merge([store, store], tmp_path / "keep", MergeConfig("keep"), through)["episodes"] == 16
+
+
+def test_what_cannot_be_read_may_be_left_out(store, tmp_path):
+    (store.path / "episodes/000002/zarr.json").write_text("{")
+    (store.path / "episodes/000005/actions/c/0/0").write_bytes(b"damaged")
+    for only, kept in (("all", [0, 1, 3, 4, 6, 7]), ("successes", [1, 3, 7])):
+        with pytest.raises(StoreError, match="000002.*damaged=skip"):
+            merge([store], tmp_path / "out", MergeConfig(only=only), through)
+        told = merge([store], tmp_path / only, MergeConfig(only=only, damaged="skip"), through)
+        assert [e.seed for e in read(tmp_path / only)] == kept
+        assert ["000002" in told["damaged"][0], "000005" in told["damaged"][1]] == [True, True]
+
+
 def test_only_successes_or_failures_can_be_merged(store, tmp_path):
     for only, wanted in (("successes", True), ("failures", False)):
         merge([store], tmp_path / only, MergeConfig(only=only), through)
@@ -153,7 +172,11 @@ def test_trimming_by_itself_cuts_idle_ends(tmp_path):
     states, actions = episode.states.copy(), episode.actions.copy()
     states[30:], actions[30:] = states[30], 0
     store = make(tmp_path / "a", [replace(episode, states=states, actions=actions)])
-    assert trim(store, tmp_path / "out", TrimConfig(auto=True), through)["cut"] == 8
+    proposed = trim(store, None, TrimConfig(auto=True), through)
+    assert proposed == {"episodes": 1, "steps": 32, "cut": 8, "kept": {"000000": [0, 32]}}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
+    told = trim(store, tmp_path / "out", TrimConfig(auto=True), through)
+    assert told == {"store": str(tmp_path / "out"), **proposed}
     assert len(read(tmp_path / "out")[0]) == 32
 
 

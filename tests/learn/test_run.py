@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from robostack.data.holding import LOCK, Hold
+from robostack.data.store import StoreError
 from robostack.learn.learner import Learner
 from robostack.learn.run import Run, RunError, finished, generator, rng
 
@@ -40,6 +42,30 @@ def test_an_unfinished_run_with_the_same_settings_is_gone_on_with(path):
     run(path).log(0, {"loss": 1.0})
     assert run(path).done is None
     assert (path / "metrics.jsonl").is_file()
+
+
+def test_a_folder_that_another_process_writes_is_refused_and_left_as_it_is(path):
+    run(path).log(0, {"loss": 1.0})
+    run(path)  # an interrupted one of this process makes way
+    run(path).abandon()
+    hold = Hold(path)
+    before = {p.name: p.read_bytes() for p in path.iterdir()}
+    for existing in ("refuse", "reuse", "replace"):
+        with pytest.raises(StoreError, match="another process"):
+            run(path, existing=existing)
+    assert {p.name: p.read_bytes() for p in path.iterdir()} == before
+    hold.release()
+    run(path, existing="replace").finish({})
+    assert {p.name for p in path.iterdir()} == {"run.json", "summary.json"}
+    assert run(path, existing="reuse").done is not None and not (path / LOCK).exists()
+
+
+def test_what_a_person_demonstrated_into_a_run_is_never_replaced(path):
+    run(path).finish({})
+    (path / "session.json").write_text("{}")
+    with pytest.raises(RunError, match="demonstrations of a person"):
+        run(path, existing="replace")
+    assert finished(path) is not None
 
 
 @pytest.mark.parametrize("existing", ["refuse", "reuse"])
