@@ -163,11 +163,12 @@ def relabel(config, args) -> dict:
 def _judge(names: list[str], threshold: float) -> Callable[[Episode], bool]:
     """Success as one reward sees it: its potential at the end."""
     from robostack import score
+    from robostack.rewards.combine import judged
 
     if len(names) > 1:
         raise ValueError(f"--reward {', '.join(names)}: expected one that judges success")
     (reward,) = score.load_rewards(names, []).values()
-    return lambda episode: bool(reward.score(episode)[-1] > threshold)
+    return lambda episode: bool(judged(reward, episode)[-1] > threshold)
 
 
 def bring(config, args) -> int:

@@ -86,14 +86,14 @@ def unheard(config: PreferConfig, rewards: dict[str, Reward]) -> list[str]:
 
 
 def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
-    """A side-car that is up to date. Raises StoreError where it is not, or episodes have come
-    since."""
+    """A side-car that is up to date. Raises StoreError where it is not, or episodes have come or
+    changed since."""
     found = store.read_scores(name, fingerprint)
     missing = [i for i in store.ids() if i not in found]
     if missing:
         raise StoreError(
-            f"{store.path} has {len(missing)} episodes that {name} has not scored, {missing[0]} "
-            "first; write its scores anew with `robostack score`"
+            f"{store.path} has {len(missing)} episodes that {name} has not scored as they are now, "
+            f"{missing[0]} first; write its scores anew with `robostack score`"
         )
     return found
 

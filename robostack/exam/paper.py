@@ -25,6 +25,7 @@ class Paper:
     ids: list[str] = field(default_factory=list)
     controls: set[str] = field(default_factory=set)
     facts: dict[str, dict] = field(default_factory=dict)  # id -> attributes
+    contents: dict[str, str] = field(default_factory=dict)  # id -> digest, of those in `ids`
 
     def __post_init__(self) -> None:
         """Choose the episodes that are asked about, and the successes put to the controls."""
@@ -42,11 +43,12 @@ class Paper:
             asked = straight and not self.shift and self.ids[-1:] == [episode_id]
             if asked and len(self.controls) < config.controls:
                 self.controls.add(episode_id)
+        self.contents = {episode_id: self.store.digest(episode_id) for episode_id in self.ids}
 
     def digest(self, words: list[str]) -> str:
         """Of all that an answer depends on, beside the reward."""
         config = self.config
-        asked = [self.facts, self.ids, sorted(self.controls), words]
+        asked = [self.contents, sorted(self.controls), words]
         about = [asked, config.seed, config.horizon, config.repeats]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -22,6 +22,7 @@ from examinees import (
     walk,
     write_examination,
 )
+from fakes import swap
 
 from robostack.data.store import Store
 from robostack.exam.outcome import detector
@@ -170,6 +171,19 @@ def test_answers_of_another_reward_or_of_other_episodes_are_stale(tmp_path, conf
     more = Oracle()
     examined({"oracle": more}, [held], out, kept)
     assert more.asked == 3  # the left store, not the right one
+
+
+def test_answers_about_what_an_episode_held_before_are_stale(tmp_path, config):
+    held = write_examination(tmp_path / "data", range(1), (), ("success", "failure"), 0)
+    kept = replace(config, trials=("outcome",))
+    examined({"oracle": Oracle()}, [held], tmp_path / "exam", kept)
+    left = Store(held / "Left" / "plain")
+    for episode_id in left.ids():  # the same attributes, the same pictures: other states
+        episode = left.read(episode_id)
+        swap(left, episode_id, replace(episode, states=episode.states[::-1]))
+    again = Oracle()
+    found = examined({"oracle": again}, [held], tmp_path / "exam", kept)[0]
+    assert again.asked == 2 and value(found, "oracle", "kendall") < 1
 
 
 def test_a_damaged_file_of_answers_is_asked_again(little, tmp_path, config):
