@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import robostack
-from robostack.exam import card, gate, questions
+from robostack.exam import card, gate, order, questions
 from robostack.exam.answers import ask
 from robostack.exam.charts import Album
 from robostack.exam.paper import Paper, other_instructions, papers
@@ -26,8 +28,9 @@ ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward s
 def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig) -> dict:
     """Hold the exam and write it to `out`, and each reward's part to its own folder.
 
-    Returns {"rewards": {name: {"fingerprint", "numbers", "aims", "not_applicable"}}, "data",
-    "seed", "version"}. Raises ExamError if nothing could be asked of any reward.
+    Returns {"rewards": {name: {"fingerprint", "numbers", "by_task", "confusion", "aims",
+    "not_applicable"}}, "data", "seed", "version"}. Raises ExamError if nothing could be asked of
+    any reward.
     """
     out = Path(out)
     exam, sheets, album = examined(rewards, data, out, config)
@@ -87,9 +90,13 @@ def _result(
                 what = f"store {paper.name}" + f", {variant}" * (variant != questions.PLAIN)
                 reasons[what] = f"{share}: {max(set(said), key=said.count)}"
     wanted = {number for trial in trials for number in trial.finds}
+    rows, columns, table = order.confusion(sheet)
+    cells = [[float(x) if np.isfinite(x) else None for x in row] for row in table]
     return {
         "fingerprint": reward.fingerprint(),
         "numbers": numbers,
+        "by_task": {task: hold(sheet.of_task(task), trials)[0] for task in sheet.tasks()},
+        "confusion": {"rows": rows, "columns": columns, "table": cells},
         "aims": gate.judged(numbers, {n: b for n, b in aims.items() if n in wanted}),
         "not_applicable": reasons,
     }

@@ -90,6 +90,30 @@ def test_who_does_not_listen_fails_the_words_and_not_the_order(exam):
     assert value(exam, "oracle", "wrong_object_gap") > 0.8
 
 
+def test_who_does_not_listen_rises_as_well_under_other_words(exam):
+    assert value(exam, "deaf", "voc_instruction") == pytest.approx(1)
+    assert value(exam, "oracle", "voc_instruction") == 0
+    assert value(exam, "deaf", "instruction_top1") == 0
+    assert value(exam, "oracle", "instruction_top1") == 1
+    assert "voc_instruction" in missed(exam, "deaf") & missed(exam, "clock")
+
+
+def test_every_task_has_numbers_of_its_own_and_the_words_a_matrix(exam):
+    oracle, deaf = (exam["rewards"][name] for name in ("oracle", "deaf"))
+    assert oracle["confusion"] == {
+        "rows": [LEFT, RIGHT],
+        "columns": ["as asked", LEFT, RIGHT],
+        "table": [[1, 1, 0], [1, 0, 1]],
+    }
+    assert deaf["confusion"]["table"] == [[1, 1, 1], [1, 1, 1]]
+    assert set(oracle["by_task"]) == {"Left", "Right"}
+    for numbers in oracle["by_task"].values():
+        assert numbers["kendall"]["value"] == 1 and numbers["instruction_gap"]["value"] == 1
+    broken = exam["rewards"]["broken"]["by_task"]
+    assert broken["Right"]["judged"]["value"] == 0 and "voc" not in broken["Right"]
+    assert broken["Left"]["voc"]["value"] == pytest.approx(1)
+
+
 def test_who_ranks_backwards_fails_within_a_state_and_nowhere_else(exam):
     assert missed(exam, "backwards") == {"within_spearman"}
     assert value(exam, "backwards", "within_spearman") == pytest.approx(-1)
