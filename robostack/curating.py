@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from robostack import judging
 from robostack.data.audit import AuditConfig, audit_all
 from robostack.data.interchange.exchange import ImportConfig, Source
 from robostack.data.interchange.report import FormatError, Report
@@ -156,18 +157,19 @@ def trim(config, args) -> dict:
 def relabel(config, args) -> dict:
     from robostack.data import curate
 
-    judge = _judge(args.reward, config.threshold) if args.reward else None
+    judge = _judge(args, config.threshold) if args.reward else None
     return curate.relabel(_store(args.data), args.out, config, _progress, args.ids, judge)
 
 
-def _judge(names: list[str], threshold: float) -> Callable[[Episode], bool]:
+def _judge(args, threshold: float) -> Callable[[Episode], bool]:
     """Success as one reward sees it: its potential at the end."""
-    from robostack import score
     from robostack.rewards.combine import judged
 
-    if len(names) > 1:
-        raise ValueError(f"--reward {', '.join(names)}: expected one that judges success")
-    (reward,) = score.load_rewards(names, []).values()
+    if len(args.reward) > 1:
+        raise ValueError(f"--reward {', '.join(args.reward)}: expected one that judges success")
+    named = judging.rewards(args)
+    judging.trust(args).require(named)
+    (reward,) = named.values()
     return lambda episode: bool(judged(reward, episode)[-1] > threshold)
 
 

@@ -11,7 +11,7 @@ from robostack.rewards.combine import judged
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.load import import_reward, load_reward
-from robostack.rewards.saved import RewardError
+from robostack.rewards.saved import RewardError, Starts, noted
 
 
 def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8) -> dict:
@@ -41,8 +41,10 @@ def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8)
                 "deviation needs --demos and a world model among the rewards; or save one with "
                 "`robostack train reward kind=deviation`"
             )
-        demos = iter_episodes(demonstrations)
+        starts: Starts = {}
+        demos = noted(iter_episodes(demonstrations), starts)
         found[Deviation.name] = Deviation(found["world_model"], demos, horizon)
+        found[Deviation.name].learned_from = starts
     return found
 
 

@@ -45,6 +45,17 @@ class Paper:
                 self.controls.add(episode_id)
         self.contents = {episode_id: self.store.digest(episode_id) for episode_id in self.ids}
 
+    def about(self) -> dict:
+        """What was asked about, and a digest of it all."""
+        content = hashlib.sha256(json.dumps(self.contents, sort_keys=True).encode())
+        return {
+            "name": self.name,
+            "task": self.task,
+            "shift": self.shift,
+            "episodes": len(self.ids),
+            "digest": content.hexdigest()[:16],
+        }
+
     def digest(self, words: list[str]) -> str:
         """Of all that an answer depends on, beside the reward."""
         config = self.config
@@ -83,6 +94,16 @@ def papers(data: list[Path], config: ExamConfig) -> list[Paper]:
     if not found:
         raise ExamError("no data to hold an exam on")
     return found
+
+
+def starts(stores: list[Paper]) -> dict[str, list[int]]:
+    """Seeds of the episodes that are asked about, by instruction."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for paper in stores:
+        for episode_id in paper.ids:
+            facts = paper.facts[episode_id]
+            found[facts["task"]].add(facts["seed"])
+    return {task: sorted(seeds) for task, seeds in sorted(found.items())}
 
 
 def other_instructions(stores: list[Paper], most: int) -> list[str]:

@@ -15,7 +15,7 @@ import robostack
 from robostack.exam import card, gate, order, questions
 from robostack.exam.answers import ask
 from robostack.exam.charts import Album
-from robostack.exam.paper import Paper, other_instructions, papers
+from robostack.exam.paper import Paper, other_instructions, papers, starts
 from robostack.exam.results import RESULT
 from robostack.exam.sheet import ExamConfig, ExamError, Sheet
 from robostack.exam.trials import Trial, chosen, hold
@@ -29,8 +29,9 @@ def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamCon
     """Hold the exam and write it to `out`, and each reward's part to its own folder.
 
     Returns {"rewards": {name: {"fingerprint", "numbers", "by_task", "confusion", "aims",
-    "not_applicable"}}, "data", "seed", "version"}. Raises ExamError if nothing could be asked of
-    any reward.
+    "not_applicable"}}, "data", "stores", "starts", "trials", "seed", "version"}: `stores` with
+    digests of what they hold, `starts` the seeds of each instruction. Raises ExamError if nothing
+    could be asked of any reward.
     """
     out = Path(out)
     exam, sheets, album = examined(rewards, data, out, config)
@@ -39,7 +40,7 @@ def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamCon
     for name, reward in rewards.items():
         home = getattr(reward, "home", None)
         if home is not None:
-            about = {key: exam[key] for key in ("data", "seed", "version")}
+            about = {key: value for key, value in exam.items() if key != "rewards"}
             write_json(Path(home) / RESULT, {**exam["rewards"][name], **about})
     return exam
 
@@ -63,6 +64,9 @@ def examined(
             for name, sheet in sheets.items()
         },
         "data": [str(Path(folder).resolve()) for folder in data],
+        "stores": [paper.about() for paper in stores],
+        "starts": starts(stores),
+        "trials": [trial.name for trial in trials],
         "seed": config.seed,
         "version": robostack.__version__,
     }

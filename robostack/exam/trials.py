@@ -235,6 +235,7 @@ AIMS: dict[str, dict[str, float]] = {
     "voc_instruction": {"max": 0.5},
     "completion": {"min": 0.93},
     "hover_gap": {"min": 0.1},
+    "stop_precision": {"min": 0.95},
 }
 
 
