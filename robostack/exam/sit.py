@@ -15,12 +15,14 @@ import robostack
 from robostack.exam import card, gate, order, questions
 from robostack.exam.answers import ask
 from robostack.exam.charts import Album
+from robostack.exam.claims import claims
 from robostack.exam.paper import Paper, other_instructions, papers, starts
 from robostack.exam.results import RESULT
 from robostack.exam.sheet import ExamConfig, ExamError, Sheet
 from robostack.exam.trials import Trial, chosen, hold
 from robostack.learn.run import write_json
 from robostack.protocols import Reward
+from robostack.rewards.saved import Starts
 
 ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward says
 
@@ -28,10 +30,10 @@ ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward s
 def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig) -> dict:
     """Hold the exam and write it to `out`, and each reward's part to its own folder.
 
-    Returns {"rewards": {name: {"fingerprint", "numbers", "by_task", "confusion", "aims",
-    "not_applicable"}}, "data", "stores", "starts", "trials", "seed", "version"}: `stores` with
-    digests of what they hold, `starts` the seeds of each instruction. Raises ExamError if nothing
-    could be asked of any reward.
+    Returns {"rewards": {name: {"fingerprint", "claims", "numbers", "by_task", "confusion",
+    "aims", "not_applicable"}}, "data", "stores", "starts", "trials", "seed", "version"}: `stores`
+    with digests of what they hold, `starts` the seeds of each instruction. Raises ExamError if
+    nothing could be asked of any reward.
     """
     out = Path(out)
     exam, sheets, album = examined(rewards, data, out, config)
@@ -58,14 +60,15 @@ def examined(
     album = Album()
     for paper in stores:
         ask(rewards, sheets, paper, out, needs, album.offer)
+    held = starts(stores)
     exam = {
         "rewards": {
-            name: _result(rewards[name], sheet, trials, aims, stores)
+            name: _result(rewards[name], sheet, trials, aims, stores, held)
             for name, sheet in sheets.items()
         },
         "data": [str(Path(folder).resolve()) for folder in data],
         "stores": [paper.about() for paper in stores],
-        "starts": starts(stores),
+        "starts": held,
         "trials": [trial.name for trial in trials],
         "seed": config.seed,
         "version": robostack.__version__,
@@ -81,7 +84,12 @@ def _reasons(result: dict) -> list[str]:
 
 
 def _result(
-    reward: Reward, sheet: Sheet, trials: list[Trial], aims: gate.Bounds, stores: list[Paper]
+    reward: Reward,
+    sheet: Sheet,
+    trials: list[Trial],
+    aims: gate.Bounds,
+    stores: list[Paper],
+    held: Starts,
 ) -> dict:
     """One reward's part of the exam."""
     numbers, reasons = hold(sheet, trials)
@@ -98,6 +106,7 @@ def _result(
     cells = [[float(x) if np.isfinite(x) else None for x in row] for row in table]
     return {
         "fingerprint": reward.fingerprint(),
+        "claims": claims(reward, len(held) > 1),
         "numbers": numbers,
         "by_task": {task: hold(sheet.of_task(task), trials)[0] for task in sheet.tasks()},
         "confusion": {"rows": rows, "columns": columns, "table": cells},

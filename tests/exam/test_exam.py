@@ -156,6 +156,7 @@ def test_the_card_stands_alone_and_names_every_reward(little, tmp_path, config):
     page = (tmp_path / "index.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert "src='http" not in page and "<svg" in page and "data:image/png" in page
+    assert "<h3>Task by task</h3>" in page and page.count("<td>Left<td>") == 1
 
 
 def test_a_second_exam_asks_nothing_again_and_finds_the_same(little, tmp_path, config):
