@@ -52,7 +52,7 @@ class DemoConfig:
         )
     )
     reward: RewardConfig = field(default_factory=lambda: RewardConfig(steps=300))
-    exam: int = 6  # start states of the small exam that the rewards sit; 0: none is held
+    exam: int = 5  # start states of the small exam that the rewards sit; 0: none is held
     prefer: PreferConfig = field(default_factory=PreferConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     rl: TrainRLConfig = field(
