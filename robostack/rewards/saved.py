@@ -81,11 +81,14 @@ class SavedReward(abc.ABC):
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
+        """Over what was there, which stays as it was until all of this is written."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {key: np.copy(value, order="C") for key, value in self.arrays().items()}
+        written = [CARD]
         if arrays:
-            save_file(arrays, folder / WEIGHTS)
+            save_file(arrays, folder / f".{WEIGHTS}")
+            written = [WEIGHTS, CARD]
         for name, part in self.parts().items():
             home = part.home  # of the original, which keeps it
             part.save(folder / name)
@@ -98,9 +101,9 @@ class SavedReward(abc.ABC):
             "parts": sorted(self.parts()),
             "learned_from": self.learned_from,
         }
-        partial = folder / f".{CARD}"
-        partial.write_text(json.dumps(card, indent=1) + "\n")
-        partial.replace(folder / CARD)
+        (folder / f".{CARD}").write_text(json.dumps(card, indent=1) + "\n")
+        for name in written:
+            (folder / f".{name}").replace(folder / name)
         self.home = folder
 
 
