@@ -18,7 +18,7 @@ from robostack.learn.run import Existing, Run, finished
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.vla import VLA
 from robostack.protocols import Reward, Scores
-from robostack.rewards.combine import combine, explained
+from robostack.rewards.combine import combine, explained, require_caution
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
 from robostack.sim.arena import Arena
@@ -37,12 +37,17 @@ class TrainRLConfig:
     weights: dict[str, float] = field(
         default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
     )
+    gate: float = 0.0  # confidence below which a reward counts less; 0: all count fully
+    pessimism: float = 0.0  # spreads between the rewards that are subtracted
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
     refresh_steps: int = 200  # of a learned reward, every rl.refresh iterations
     check: bool = False  # try each iteration's policy on `trials`, and keep the best
     trials: EvaluateConfig = field(
         default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
     )
+
+    def __post_init__(self) -> None:
+        require_caution(self.gate, self.pessimism)
 
     def way(self) -> RunnerConfig:
         """How rollouts are executed. Raises ValueError where they could not be learned from."""
@@ -132,7 +137,7 @@ class Judges:
             flat = np.zeros(len(episode) + 1, np.float32)
             return Scores(flat, np.ones_like(flat))
         said = {name: explained(reward, episode) for name, reward in self.rewards.items()}
-        return combine(said, self.config.weights)
+        return combine(said, self.config.weights, self.config.gate, self.config.pessimism)
 
     def refresh(self, data: list[Path], run: Path, iteration: int, seed: int) -> None:
         """Let them learn from demonstrations and all rollouts so far, each from where it was."""

@@ -20,7 +20,7 @@ from robostack.rewards.load import LEARNED
 from robostack.rewards.progress import ProgressConfig
 from robostack.rewards.saved import RewardError, SavedReward, Starts, noted
 from robostack.rewards.success import SuccessConfig
-from robostack.rewards.weigh import CombinedConfig, fit
+from robostack.rewards.weigh import CombinedConfig, by_hand, fit
 from robostack.rewards.world_model import WorldModel, WorldModelConfig
 from robostack.types import Episode
 
@@ -97,8 +97,8 @@ def make(
     config: RewardConfig, episodes: Iterable[Episode], members: list[SavedReward], run: Run
 ) -> SavedReward:
     """A reward without training steps: keypoint programs, demonstrations to deviate from, or a
-    combination of `members` with weights fitted to success. Raises RewardError where members are
-    missing."""
+    combination of `members` by weights by hand or fitted to success. Raises RewardError where
+    members are missing."""
     found: dict = {}
     starts: Starts = {}
     if config.kind == KeypointAffordance.name:
@@ -118,7 +118,10 @@ def make(
                 "combined: two members of one name, of "
                 f"{', '.join(member.name for member in members)}"
             )
-        reward, found = fit(config.combined, noted(episodes, starts), named)
+        if config.combined.weights:
+            reward = by_hand(config.combined, named)
+        else:
+            reward, found = fit(config.combined, noted(episodes, starts), named)
     reward.learned_from = starts
     reward.save(run.path / "reward")
     run.finish({"kind": config.kind, "fingerprint": reward.fingerprint(), **found})

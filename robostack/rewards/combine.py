@@ -52,6 +52,15 @@ def require_weights(weights: dict[str, float], names: set[str]) -> None:
         raise ValueError(f"weights: expected non-negative with a positive sum, got {weights}")
 
 
+def require_caution(gate: float, pessimism: float) -> None:
+    """Raise ValueError for a gate that is no confidence, or for optimism."""
+    if not (0 <= gate <= 1 and pessimism >= 0):
+        raise ValueError(
+            f"gate={gate}, pessimism={pessimism}: expected a confidence in [0, 1] and a "
+            "factor of 0 or more"
+        )
+
+
 def combine(
     scores: dict[str, Scores],
     weights: dict[str, float],
