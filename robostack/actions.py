@@ -88,10 +88,18 @@ def train_guide(config, args) -> dict:
 def train_rl(config, args) -> dict:
     from robostack import practising, rl_report
 
-    rewards = judging.trusted(args)
+    rewards = judging.rewards(args)
     with _arena(args, config.env) as arena:
         summary = practising.train_rl(
-            arena, config, args.policy, rewards, [args.demos], args.out, args.seed, _existing(args)
+            arena,
+            config,
+            args.policy,
+            rewards,
+            [args.demos],
+            args.out,
+            args.seed,
+            _existing(args),
+            trust=judging.trust(args),
         )
     print(f"report: {rl_report.write(args.out)}", file=sys.stderr)
     return summary
@@ -130,16 +138,15 @@ def prefer(config, args) -> dict:
 
     if args.out.exists() and not args.force:
         raise ValueError(f"{args.out} exists; use --force to replace it")
-    rewards = judging.trusted(args)
+    rewards = judging.rewards(args)
     if silent := preferring.unheard(config, rewards):
         raise ValueError(
             f"--reward {', '.join(silent)} would have no say: source={config.source}, weights name "
             f"{', '.join(config.weights)}; leave it out, or weigh it, e.g. "
             f"weights='{{outcome: 1, {silent[0]}: 1}}' with source=tries"
         )
-    return preferring.prefer(
-        config, rewards, args.data, args.out, args.seed, args.policy, args.labels
-    )
+    given = args.data, args.out, args.seed, args.policy, args.labels
+    return preferring.prefer(config, rewards, *given, trust=judging.trust(args))
 
 
 def label(config, args) -> dict:

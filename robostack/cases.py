@@ -23,6 +23,11 @@ SCRIPTED = ("robosuite", "tabletop")  # families whose experts can be interrupte
 SHIFTED = ("success", "near miss", "failure")  # what is played again under other looks
 
 
+def scripted(task: str) -> bool:
+    """Whether a task has scripts of every outcome."""
+    return TASKS[task].expert and TASKS[task].family in SCRIPTED
+
+
 @dataclass(frozen=True)
 class CasesCommand:
     """Which tasks, how many starts, and under which looks they are played again."""
@@ -41,8 +46,8 @@ class CasesCommand:
             raise ValueError(f"seeds={self.seeds}, tasks={self.tasks}: expected 1 or more of both")
         for task in self.tasks:
             require("task", task, TASKS, listing())
-            if not TASKS[task].expert or TASKS[task].family not in SCRIPTED:
-                able = [n for n, t in TASKS.items() if t.expert and t.family in SCRIPTED]
+            if not scripted(task):
+                able = [name for name in TASKS if scripted(name)]
                 raise ValueError(f"{task} has no scripted cases; these have: {', '.join(able)}")
         for axis, strength in self.shifts.items():  # an unknown one is refused by EnvConfig
             self.place(self.tasks[0], axis, strength)
@@ -67,22 +72,25 @@ def make(
     config: CasesCommand, out: Path, workers: int | str = 0, existing: Existing = "refuse"
 ) -> dict:
     """Stores of cases under `out`; an interrupted run goes on. Returns the run's summary."""
+    with Arena(config.env, workers) as arena:
+        return make_in(arena, config, out, existing)
+
+
+def make_in(arena: Arena, config: CasesCommand, out: Path, existing: Existing = "refuse") -> dict:
+    """The same, by the workers of an arena that is there."""
     run = Run(out, "cases", to_dict(config), config.first_seed, existing)
     if run.done:
         return run.done
     seeds = list(range(config.first_seed, config.first_seed + config.seeds))
     stores = []
-    with Arena(config.env, workers) as arena:
-        for folder, shift, env, cases in config.stores():
+    for folder, shift, env, cases in config.stores():
 
-            def produce(
-                missing: list[int], env=env, cases=cases, folder=folder
-            ) -> Iterator[Episode]:
-                return arena.cases(env, cases, missing, f"cases {folder}")
+        def produce(missing: list[int], env=env, cases=cases, folder=folder) -> Iterator[Episode]:
+            return arena.cases(env, cases, missing, f"cases {folder}")
 
-            store = gather(run.path / folder, seeds, produce)
-            arena.calibrate(env, run.path / folder / CALIBRATION)
-            stores.append(_entry(folder, shift, env.task, store))
+        store = gather(run.path / folder, seeds, produce)
+        arena.calibrate(env, run.path / folder / CALIBRATION)
+        stores.append(_entry(folder, shift, env.task, store))
     return run.finish({"stores": stores})
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from robostack import judging
 from robostack.data.audit import AuditConfig, Finding, audit_all, disagreement
 from robostack.data.interchange.conventions import Trace, check_conventions
 from robostack.data.interchange.exchange import CHECKED, Source
 from robostack.data.interchange.formats import ExportConfig, ImportConfig
 from robostack.data.interchange.report import FormatError, Problem, Report
 from robostack.data.store import Store, StoreError, find_stores, open_store
+from robostack.exam.results import Trust
 from robostack.judging import FAILED, OK
 from robostack.sim.env import EnvConfig
 from robostack.types import Episode, SpecMismatch
@@ -204,7 +206,9 @@ def trim(config, args) -> dict:
 def relabel(config, args) -> dict:
     from robostack.data import curate
 
-    judge = _judge(args.reward, config.threshold) if args.reward else None
+    judge = None
+    if args.reward:
+        judge = _judge(args.reward, config.threshold, judging.trust(args))
     return curate.relabel(_store(args.data), args.out, config, _progress, args.ids, judge)
 
 
@@ -216,14 +220,21 @@ def second_opinion(names: list[str], threshold: float) -> Second:
     return lambda episode: disagreement(episode, judge(episode), names[0])
 
 
-def _judge(names: list[str], threshold: float) -> Callable[[Episode], bool]:
-    """Success as one reward sees it: its potential at the end."""
+def _judge(
+    names: list[str], threshold: float, trust: Trust | None = None
+) -> Callable[[Episode], bool]:
+    """Success as one reward sees it: its potential at the end. With `trust`, where somebody will
+    learn from it."""
     from robostack import score
+    from robostack.rewards.combine import judged
 
     if len(names) > 1:
         raise ValueError(f"--reward {', '.join(names)}: expected one that judges success")
-    (reward,) = score.load_rewards(names, []).values()
-    return lambda episode: bool(reward.score(episode)[-1] > threshold)
+    named = score.load_rewards(names, [])
+    if trust is not None:
+        trust.require(named)
+    (reward,) = named.values()
+    return lambda episode: bool(judged(reward, episode)[-1] > threshold)
 
 
 def bring(config, args) -> int:

@@ -123,7 +123,7 @@ DATA: dict[str, Verb] = {
         config_of("data.curate", "RelabelConfig"),
         _does("relabel"),
         needs=("--data",),
-        takes=("--ids", "--reward"),
+        takes=("--ids", "--reward", "--exam", "--strict"),
         out=STORE,
         forces=False,
     ),

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from robostack import practising, preferring, score, stages
 from robostack.assist import AssistConfig
+from robostack.cases import CasesCommand, make_in, scripted
 from robostack.evaluate import wilson
+from robostack.exam.results import Trust
+from robostack.exam.sheet import ExamConfig
+from robostack.exam.sit import sit
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
@@ -48,6 +52,7 @@ class DemoConfig:
         )
     )
     reward: RewardConfig = field(default_factory=lambda: RewardConfig(steps=300))
+    exam: int = 5  # start states of the small exam that the rewards sit; 0: none is held
     prefer: PreferConfig = field(default_factory=PreferConfig)
     dpo: DPOConfig = field(default_factory=DPOConfig)
     rl: TrainRLConfig = field(
@@ -65,6 +70,7 @@ class Ring:
     def __init__(self, arena: Arena, config: DemoConfig, out: Path, seed: int):
         self.arena, self.config, self.out, self.seed = arena, config, out, seed
         self.demos = out / "demos"
+        self.trust = Trust((out / "exam",))
 
     def _say(self, stage: str, text: str) -> None:
         print(f"seed {self.seed}  {stage:<22} {text}", file=sys.stderr, flush=True)
@@ -127,16 +133,30 @@ class Ring:
             [self.demos],
             self.config.bc.policy.horizon,
         )
+        self.examine()
         score.score(self.rewards, tries)
         self._say("score", f"{collected['episodes']} tries by {', '.join(self.rewards)}")
         card = self._prefer(self.config.prefer, "preferences")
         won, decided = card["chosen_succeeded"], card["decided_by_success"]
         self._say("prefer", f"{card['preferences']} pairs; winner succeeded in {won} of {decided}")
 
+    def examine(self) -> None:
+        """A small exam on starts that nothing else uses, where the task has scripts to make one;
+        what there is to doubt is told once, before anybody learns from it."""
+        env = self.config.env
+        if self.config.exam and scripted(env.task):
+            held, first = self.out / "exam-cases", 300_000 + 1_000 * self.seed
+            asked = CasesCommand((env.task,), self.config.exam, first, shifts={}, env=env)
+            make_in(self.arena, asked, held, existing="reuse")
+            sit(self.rewards, [held], self.out / "exam", ExamConfig(draws=200))
+            self._say("exam", f"{self.out / 'exam' / 'index.html'}")
+        self.trust.require(self.rewards)
+
     def _prefer(self, config: PreferConfig, name: str) -> dict:
         path = self.out / f"{name}.jsonl"
         config = replace(config, horizon=self.config.bc.policy.horizon)
-        return preferring.prefer(config, self.rewards, self.out / "tries", path, self.seed)
+        tries, trust = self.out / "tries", self.trust
+        return preferring.prefer(config, self.rewards, tries, path, self.seed, trust=trust)
 
     def _dpo(self, name: str, pairs: str) -> None:
         done = preferring.train_dpo(
@@ -166,6 +186,7 @@ class Ring:
             self.seed,
             existing="reuse",
             label=f"train {name}",
+            trust=self.trust,
         )
         self._say(f"train {name}", f"{done['rollouts']} rollouts, {done['seconds']:.0f} s")
 

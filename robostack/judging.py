@@ -19,19 +19,11 @@ def rewards(args: argparse.Namespace) -> dict:
     return score.load_rewards(args.reward, [demos] if demos else [])
 
 
-def trusted(args: argparse.Namespace) -> dict:
-    """The same, for those who learn from them: a word of warning about each that has not sat an
-    exam, or missed its aims; with --strict they are refused. Raises RewardError."""
-    from robostack.exam.results import doubts
-    from robostack.rewards.saved import RewardError
+def trust(args: argparse.Namespace):
+    """What --exam and --strict ask of rewards that are about to be learned from."""
+    from robostack.exam.results import Trust
 
-    found = rewards(args)
-    said = doubts(found, args.exam)
-    if said and args.strict:
-        raise RewardError("--strict: " + "; ".join(said))
-    for line in said:
-        print(f"warning: {line}", file=sys.stderr)
-    return found
+    return Trust(tuple(args.exam), args.strict)
 
 
 def score(config, args) -> dict:

@@ -11,13 +11,14 @@ import numpy as np
 from robostack.assist import Led
 from robostack.config import to_dict
 from robostack.data.store import read_episodes, require_episodes
+from robostack.exam.results import Trust
 from robostack.learn import rl
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import Existing, Run, finished
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.vla import VLA
 from robostack.protocols import Reward, Scores
-from robostack.rewards.combine import combine, explained
+from robostack.rewards.combine import combine, explained, require_caution
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
 from robostack.sim.arena import Arena
@@ -36,12 +37,17 @@ class TrainRLConfig:
     weights: dict[str, float] = field(
         default_factory=lambda: {"keypoints": 0.5, "progress": 0.25, "world_model": 0.25}
     )
+    gate: float = 0.0  # confidence below which a reward counts less; 0: all count fully
+    pessimism: float = 0.0  # spreads between the rewards that are subtracted
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
     refresh_steps: int = 200  # of a learned reward, every rl.refresh iterations
     check: bool = False  # try each iteration's policy on `trials`, and keep the best
     trials: EvaluateConfig = field(
         default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
     )
+
+    def __post_init__(self) -> None:
+        require_caution(self.gate, self.pessimism)
 
     def way(self) -> RunnerConfig:
         """How rollouts are executed. Raises ValueError where they could not be learned from."""
@@ -73,7 +79,9 @@ def train_rl(
     seed: int = 0,
     existing: Existing = "refuse",
     label: str = "train rl",
+    trust: Trust | None = None,
 ) -> dict:
+    """Raises RewardError where a weight is of no reward, or of one that is not to be trusted."""
     way = config.way()
     require_policy(policy)
     require_episodes(demonstrations)
@@ -83,11 +91,12 @@ def train_rl(
             f"weights name {missing}; given rewards: {', '.join(rewards) or 'none'}; without any, "
             "weights={} learns from bare success"
         )
+    judges = Judges(rewards, config, trust or Trust())
     settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
     run = Run(out, "train rl", settings, seed, existing)
     if run.done:
         return run.done
-    start, judges = VLA.load(policy_folder(policy)), Judges(rewards, config)
+    start = VLA.load(policy_folder(policy))
 
     def roll(folder: Path, seeds: list[int], tries: int, led: Led) -> Iterator[Episode]:
         return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, led)
@@ -109,19 +118,26 @@ def train_rl(
 
 
 class Judges:
-    """The rewards that have a say, and those of them that can go on learning."""
+    """The rewards that have a say, and those of them that can go on learning. Raises RewardError
+    for those that are not to be trusted, now or once they have."""
 
-    def __init__(self, rewards: dict[str, Reward], config: TrainRLConfig):
-        self.config = config
+    def __init__(self, rewards: dict[str, Reward], config: TrainRLConfig, trust: Trust):
+        self.config, self.trust = config, trust
         self.rewards = {name: rewards[name] for name in config.weights}
         self.learned = [name for name in self.rewards if name in LEARNED]
+        trust.require(self.rewards)
+        if trust.strict and config.rl.refresh and self.learned:
+            raise RewardError(
+                f"--strict: rl.refresh={config.rl.refresh} has {', '.join(self.learned)} go on "
+                "learning from the rollouts, and what comes of that has sat no exam; expected 0"
+            )
 
     def score(self, episode: Episode) -> Scores:
         if not self.rewards:  # bare success
             flat = np.zeros(len(episode) + 1, np.float32)
             return Scores(flat, np.ones_like(flat))
         said = {name: explained(reward, episode) for name, reward in self.rewards.items()}
-        return combine(said, self.config.weights)
+        return combine(said, self.config.weights, self.config.gate, self.config.pessimism)
 
     def refresh(self, data: list[Path], run: Path, iteration: int, seed: int) -> None:
         """Let them learn from demonstrations and all rollouts so far, each from where it was."""
@@ -131,3 +147,4 @@ class Judges:
             start = self.rewards[name].home
             train_reward(learning, data, out, seed, existing="reuse", start=start)
             self.rewards[name] = load_reward(out)
+        self.trust.require({name: self.rewards[name] for name in self.learned})

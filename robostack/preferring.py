@@ -12,6 +12,7 @@ from robostack import preference_card
 from robostack.config import to_dict
 from robostack.data.reading import read_windows
 from robostack.data.store import Store, StoreError, open_store, require_episodes
+from robostack.exam.results import Trust
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.learn.trials import Check
@@ -35,6 +36,7 @@ def prefer(
     seed: int = 0,
     policy: Path | None = None,
     labels: Path | None = None,
+    trust: Trust | None = None,
 ) -> dict:
     """Preference set `out`, and beside it its card as a page; returns the card.
 
@@ -55,6 +57,7 @@ def prefer(
         used: list[str] = []
     else:
         after, before = _terms(config, rewards)
+        (trust or Trust()).require({name: rewards[name] for name in sorted({*after, *before})})
         rankers = {name: rewards[name] for name in before}
         if config.source == "tries":
             scores = {n: _scores(store, n, rewards[n].fingerprint()) for n in after}
@@ -86,14 +89,14 @@ def unheard(config: PreferConfig, rewards: dict[str, Reward]) -> list[str]:
 
 
 def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
-    """A side-car that is up to date. Raises StoreError where it is not, or episodes have come
-    since."""
+    """A side-car that is up to date. Raises StoreError where it is not, or episodes have come or
+    changed since."""
     found = store.read_scores(name, fingerprint)
     missing = [i for i in store.ids() if i not in found]
     if missing:
         raise StoreError(
-            f"{store.path} has {len(missing)} episodes that {name} has not scored, {missing[0]} "
-            "first; write its scores anew with `robostack score`"
+            f"{store.path} has {len(missing)} episodes that {name} has not scored as they are now, "
+            f"{missing[0]} first; write its scores anew with `robostack score`"
         )
     return found
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from robostack.data.store import StoreError, iter_episodes, open_store
 from robostack.learn.run import progress
 from robostack.protocols import Reward
+from robostack.rewards.combine import judged
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.load import import_reward, load_reward
-from robostack.rewards.saved import RewardError
+from robostack.rewards.saved import RewardError, Starts, noted
 
 
 def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8) -> dict:
@@ -40,31 +41,40 @@ def load_rewards(names: list[str], demonstrations: list[Path], horizon: int = 8)
                 "deviation needs --demos and a world model among the rewards; or save one with "
                 "`robostack train reward kind=deviation`"
             )
-        demos = iter_episodes(demonstrations)
+        starts: Starts = {}
+        demos = noted(iter_episodes(demonstrations), starts)
         found[Deviation.name] = Deviation(found["world_model"], demos, horizon)
+        found[Deviation.name].learned_from = starts
     return found
 
 
 def score(rewards: dict[str, Reward], data: Path) -> dict[str, int]:
-    """Write a side-car of every reward next to the episodes; up-to-date ones are kept."""
+    """Write a side-car of every reward next to the episodes; what is there of this very reward and
+    of episodes as they are is kept. Raises RewardError for a score that is none; then nothing is
+    written."""
     store = open_store(data)
     store.require_episodes()
+    digests = {episode_id: store.digest(episode_id) for episode_id in store.ids()}
     stale = {}
     for name, judge in rewards.items():
         try:
             table = store.read_scores(name, judge.fingerprint())
         except StoreError:
             table = {}
-        if set(table) != set(store.ids()):
+        if set(table) != set(digests):
             stale[name] = table
     written = dict.fromkeys(stale, 0)
     if not stale:
         return written
-    for episode_id, episode in progress(store.episodes(), "score", len(store)):
-        for name, table in stale.items():
-            if episode_id not in table:
-                table[episode_id] = rewards[name].score(episode)
-                written[name] += 1
+    for episode_id in progress(digests, "score", len(digests)):
+        lacking = [name for name, table in stale.items() if episode_id not in table]
+        episode = store.read(episode_id) if lacking else None
+        for name in lacking:
+            try:
+                stale[name][episode_id] = judged(rewards[name], episode)
+            except RewardError as error:
+                raise RewardError(f"{store.path}, episode {episode_id}: {error}") from None
+            written[name] += 1
     for name, table in stale.items():
-        store.write_scores(name, rewards[name].fingerprint(), table)
+        store.write_scores(name, rewards[name].fingerprint(), table, digests)
     return written

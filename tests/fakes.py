@@ -187,6 +187,15 @@ def square_tries(seed: int, up: bool, steps: int = 8, count: int = 4) -> list[Ep
     return found
 
 
+def swap(store, place: str, episode: Episode) -> None:
+    """Another episode under an old id."""
+    import shutil
+
+    taken, folder = store.append(episode), store.path / "episodes"
+    shutil.rmtree(folder / place)
+    (folder / taken).rename(folder / place)
+
+
 def backwards(episode: Episode) -> Episode:
     """The same pictures and states in reverse order."""
     images = {name: frames[::-1].copy() for name, frames in episode.images.items()}

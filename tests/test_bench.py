@@ -11,6 +11,7 @@ sys.path.append(str(Path(__file__).parent / "bench"))
 
 import dataset_read  # noqa: E402
 import dpo_gain  # noqa: E402
+import reward_exam  # noqa: E402
 import rl_rollouts  # noqa: E402
 
 from robostack.sim.arena import BranchConfig  # noqa: E402
@@ -53,6 +54,44 @@ def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     replace(dpo_gain.DPO, **(arm.learn or {}))
     assert arm.acts in ("", "bc", *dpo_gain.ARMS) and (arm.best_of > 1) == bool(arm.judge)
     assert arm.start in ("bc", *dpo_gain.ARMS)
+
+
+@pytest.mark.slow
+def test_rewards_are_examined_from_nothing_and_told_in_the_promised_form(
+    tmp_path, monkeypatch, capsys
+):
+    part = reward_exam.Part(
+        ("Lift",), 1, 1, {"progress": 2}, side=16, points=1, kinds=("progress", "keypoints")
+    )
+    adapt = reward_exam.Adapt("Stack", steps=1, exam=1)
+    tiny = reward_exam.Scale({"robosuite": part}, adapt, draws=10, shifts=(), pixels=16)
+    monkeypatch.setattr(reward_exam, "QUICK", tiny)
+    words = ["reward_exam.py", "--quick", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    reward_exam.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["modules"]
+    assert set(told) == {"clock", "progress", "keypoint"}
+    for module in told.values():
+        assert {"voc", "voc_reversed", "voc_shuffled", "kendall_tau", "success_auc"} <= set(module)
+        assert module["kendall_tau"] == module["kendall"] and module["success_auc"] == module["auc"]
+        assert list(module["by_data"]) == ["Lift"]
+        assert module["by_data"]["Lift"]["kendall_tau"] == module["kendall_tau"]
+    assert told["clock"]["voc_reversed"] == 1 and told["keypoint"]["kendall_tau"] == 1
+    assert set(told["progress"]["adapted"]) == {"before", "after"}
+    assert {"voc", "kendall_tau"} <= set(told["progress"]["adapted"]["after"])
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
+    reward_exam.main()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["modules"].keys() == told.keys()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+
+
+@pytest.mark.parametrize("scale", [reward_exam.FULL, reward_exam.QUICK])
+def test_every_part_of_the_rewards_exam_has_settings_that_exist(scale):
+    assert scale.parts["robosuite"].kinds == (*reward_exam.KINDS, *reward_exam.COMPOSED)
+    for part in scale.parts.values():
+        for kind in part.kinds:
+            assert reward_exam.learned(part, kind).kind == kind
+        assert part.exam >= 5 and set(scale.shifts) <= set(reward_exam.SHIFTS)
 
 
 @pytest.mark.slow

@@ -3,14 +3,20 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from fakes import SPEC, make_episode
 
 from robostack import practising
 from robostack.cli import FAILED, OK, USAGE, main
 from robostack.data.store import Store
+from robostack.exam.results import Trust
 from robostack.learn import rl
 from robostack.learn.run import finished
 from robostack.policy.checkpoint import EDITS
+from robostack.protocols import Scores
+from robostack.rewards.saved import RewardError
+from robostack.rewards.success import SuccessDetector
 from robostack.sim.worker import RunnerConfig
 
 ENV = ["env.cameras={agentview: 32}", "env.horizon=60"]
@@ -73,8 +79,49 @@ def test_a_policy_with_edits_acts_but_is_not_trained_on_without_them(cloned, tmp
     assert "expected runner.execute=8" in capsys.readouterr().err
 
 
+def test_a_gate_and_pessimism_count_in_what_is_paid():
+    class Says:
+        def __init__(self, name, potential, confidence):
+            self.name, self.said = name, (potential, confidence)
+
+        def explain(self, episode):
+            return Scores(*(np.full(len(episode) + 1, value, np.float32) for value in self.said))
+
+        def fingerprint(self):
+            return self.name
+
+    says = {"high": Says("high", 0.9, 0.1), "low": Says("low", 0.5, 1.0)}
+    weights = dict.fromkeys(says, 1.0)
+
+    def paid(**changes):
+        config = practising.TrainRLConfig(weights=weights, **changes)
+        return practising.Judges(says, config, Trust()).score(make_episode(0)).potential[0]
+
+    assert paid() == pytest.approx(0.7)
+    assert paid(pessimism=0.5) == pytest.approx(0.7 - 0.5 * 0.2)
+    assert paid(gate=0.5) == pytest.approx((0.1 * 0.9 + 0.5) / 1.1)
+    with pytest.raises(ValueError, match="gate=2, .*: expected a confidence"):
+        practising.TrainRLConfig(gate=2)
+
+
+def test_practice_by_a_reward_that_goes_on_learning_is_nothing_for_the_strict(tmp_path):
+    detector = SuccessDetector(SPEC)
+    config = practising.TrainRLConfig(weights={"success": 1.0})
+    with pytest.raises(RewardError, match="--strict: success has not sat an exam"):
+        practising.Judges({"success": detector}, config, Trust(strict=True))
+
+    class Trusting(Trust):
+        def require(self, rewards):
+            pass
+
+    practising.Judges({"success": detector}, config, Trusting(strict=True))
+    config = replace(config, rl=replace(config.rl, refresh=2))
+    with pytest.raises(RewardError, match="rl.refresh=2 has success go on learning.*expected 0"):
+        practising.Judges({"success": detector}, config, Trusting(strict=True))
+
+
 @pytest.mark.slow
-def test_learned_rewards_go_on_learning_from_the_rollouts(cloned, tmp_path):
+def test_learned_rewards_go_on_learning_from_the_rollouts(cloned, tmp_path, capsys):
     kind = ["kind=success", "steps=2", "eye.side=16", "eye.width=8"]
     data = ["--data", str(cloned / "demos"), "--out", str(tmp_path / "success")]
     assert main(["train", "reward", *data, *kind]) == OK
@@ -83,6 +130,8 @@ def test_learned_rewards_go_on_learning_from_the_rollouts(cloned, tmp_path):
     made = sorted((tmp_path / "rl" / "rewards").glob("*/success/summary.json"))
     prints = [json.loads(path.read_text())["fingerprint"] for path in made]
     assert [path.parents[1].name for path in made] == ["001", "002"] and len(set(prints)) == 2
+    said = capsys.readouterr().err
+    assert said.count("warning: success has not sat an exam") == 1  # before, and after each
     about = json.loads((made[1].parent / "run.json").read_text())
     assert about["config"]["start"].endswith("001/success/reward")
 

@@ -19,6 +19,7 @@ bc:
   policy: {small: {width: 32, layers: 1, heads: 2}, expert: {width: 32}}
 tries: {by: branch, seeds: 1, branch: {tries: 2, points: 2, span: 4, every: 4}}
 reward: {steps: 3}
+exam: 1
 prefer: {weights: {outcome: 1, keypoints: 1}}
 dpo: {steps: 2, batch: 2, draws: 2}
 rl: {rl: {iterations: 2, episodes: 2, updates: 2, batch: 4, draws: 2, critic_updates: 2}}

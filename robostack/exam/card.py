@@ -8,7 +8,7 @@ from pathlib import Path
 from robostack import page
 from robostack.exam import charts
 from robostack.exam.sheet import Sheet
-from robostack.exam.trials import MEANINGS, SHIFTS, TRIALS
+from robostack.exam.trials import AIMS, MEANINGS, SHIFTS, TRIALS
 
 STYLE = (
     "<style>.strips{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:1rem}"
@@ -29,15 +29,23 @@ def write(path: Path, exam: dict, sheets: dict[str, Sheet], album: charts.Album)
 def _head(exam: dict) -> str:
     rows = []
     for name, result in exam["rewards"].items():
-        verdicts = [aim["met"] for aim in result["aims"].values()]
+        claimed = {n: a for n, a in result["aims"].items() if _claimed(result, n)}
+        verdicts = [aim["met"] for aim in claimed.values()]
         met, missed = verdicts.count(True), verdicts.count(False)
         rest = verdicts.count(None)
-        unasked = f", {rest} not applicable" if rest else ""
+        unasked = f", {rest} could not be asked" if rest else ""
+        beside = len(result["aims"]) - len(claimed)
+        unasked += f", {beside} it does not claim" if beside else ""
         rows.append(
             f"<li><b>{html.escape(name)}</b> met {charts.verdict(str(met), True)} aims and missed "
             f"{charts.verdict(str(missed), False if missed else None)}{unasked}</li>"
         )
     return f"<h1>Reward exam</h1><ul class='big'>{''.join(rows)}</ul>"
+
+
+def _claimed(result: dict, number: str) -> bool:
+    """Whether a number is one by which this reward is judged: its kind's, or the exam's own."""
+    return number in result["claims"] or number not in AIMS
 
 
 def _cell(number: dict | None, met: bool | None = None, judged: bool = False) -> str:
@@ -63,7 +71,7 @@ def _aims(exam: dict) -> str:
     for name in names:
         aim = next(r["aims"][name] for r in rewards.values() if name in r["aims"])
         cells = [
-            _cell(r["numbers"].get(name), r["aims"][name]["met"], judged=True)
+            _cell(r["numbers"].get(name), r["aims"][name]["met"], _claimed(r, name))
             for r in rewards.values()
         ]
         meaning = html.escape(MEANINGS[name])
@@ -72,7 +80,7 @@ def _aims(exam: dict) -> str:
     header = ["number", "aim", *map(html.escape, rewards)]
     note = (
         "<p class='soft'>In brackets: 95 % bootstrap interval over episodes (states, where chunks "
-        "are ranked).</p>"
+        "are ranked). Uncoloured: what a reward of its kind does not claim.</p>"
     )
     return f"<h2>Aims</h2><div class='wide'>{page.table(header, rows)}</div>{note}"
 
@@ -108,13 +116,27 @@ def _reward(name: str, result: dict, sheet: Sheet, album: charts.Album) -> str:
             "<p>A success of each task as it was, played backwards, in random order, with one "
             f"observation throughout, and with nothing to be seen:</p>{drawn}"
         )
-    parts += [charts.detection(sheet), charts.confusion(sheet), _shifts(result["numbers"])]
+    parts += [charts.detection(sheet), charts.confusion(sheet), _tasks(result)]
+    parts.append(_shifts(result["numbers"]))
     if result["not_applicable"]:
         rows = [
             [html.escape(what), html.escape(why)] for what, why in result["not_applicable"].items()
         ]
         parts.append("<h3>Not applicable</h3>" + page.table(["what", "why"], rows))
     return "".join(parts)
+
+
+def _tasks(result: dict) -> str:
+    """The numbers that have an aim, task by task."""
+    names = [n for n in result["aims"] if any(n in found for found in result["by_task"].values())]
+    if not names:
+        return ""
+    rows = [
+        [html.escape(task), *(_cell(found.get(name)) for name in names)]
+        for task, found in result["by_task"].items()
+    ]
+    header = ["task", *(f"<code>{name}</code>" for name in names)]
+    return f"<h3>Task by task</h3><div class='wide'>{page.table(header, rows)}</div>"
 
 
 def _shifts(numbers: dict) -> str:

@@ -57,9 +57,7 @@ def ordering(values: np.ndarray, classes: np.ndarray, tasks: np.ndarray) -> Stat
     and different class, the share in the right order minus the share in the wrong one.
 
     Kendall's concordance over ordered classes, that is Somers' D of the value given the class
-    (Somers 1962). Not tau-b, which also divides by the pairs that are tied in either one: with
-    three classes and values that differ within them it stays below 1 however good the order is.
-    With two classes it is 2 AUC - 1.
+    (Somers 1962). With two classes it is 2 AUC - 1.
     """
     values, classes = np.asarray(values, float), np.asarray(classes)
     blocks = []
@@ -75,6 +73,28 @@ def ordering(values: np.ndarray, classes: np.ndarray, tasks: np.ndarray) -> Stat
             right += ((weights[:, above] @ sign) * weights[:, below]).sum(1)
             pairs += weights[:, above].sum(1) * weights[:, below].sum(1)
         return _share(right, pairs)
+
+    return statistic
+
+
+def tau_b(values: np.ndarray, classes: np.ndarray, tasks: np.ndarray) -> Statistic:
+    """Kendall's tau-b (1945) of values f[N] and outcome classes i[N], over the pairs of all tasks:
+
+        (right - wrong) / sqrt(pairs of different class * pairs of different value)
+
+    Pairs of one class and different value count below the line: with several episodes a class it
+    stays below 1 however good the order is, with three equally large ones at sqrt(2 / 3) = 0.82.
+    """
+    values, classes = np.asarray(values, float), np.asarray(classes)
+    members = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+    blocks = [(m, signs(values[m], values[m]), signs(classes[m], classes[m])) for m in members]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        sums = np.zeros((3, len(weights)))
+        for m, value, kind in blocks:
+            for total, part in zip(sums, (value * kind, value**2, kind**2)):
+                total += ((weights[:, m] @ part) * weights[:, m]).sum(1)
+        return _share(sums[0], np.sqrt(sums[1] * sums[2]))
 
     return statistic
 

@@ -55,7 +55,7 @@ def other_words(sheet: Sheet, case: Case) -> list[tuple[str, np.ndarray]]:
 
 
 def instructions(sheet: Sheet) -> dict[str, Number]:
-    """Final and mean potential of successes: under the right words minus under others.
+    """Potentials of successes under the right words against those under others.
 
     Other words may happen to be true of what was done (what is stacked has been lifted, too); that
     counts against a reward here, so compare rewards on the same data, and see the confusion matrix.
@@ -63,7 +63,7 @@ def instructions(sheet: Sheet) -> dict[str, Number]:
     right = sheet.require(PLAIN, succeeded, "success")
     if not [words for words in sheet.instructions if any(words != c.asked for c, _ in right)]:
         raise NotApplicable("the data have one instruction only")
-    final, along, refused = [], [], []
+    final, along, refused, orders, highest = [], [], [], [], []
     for case, phi in right:
         others = [said for _, said in other_words(sheet, case)]
         keys = [(ASKED + words, case.key) for words in sheet.instructions]
@@ -73,10 +73,14 @@ def instructions(sheet: Sheet) -> dict[str, Number]:
         if others:
             final.append(phi[-1] - np.mean([said[-1] for said in others]))
             along.append(np.mean([(phi - said).mean() for said in others]))
+            orders.append(np.mean([value_order(said) for said in others]))
+            highest.append(all(phi[-1] > said[-1] for said in others))
     numbers = {}
     if final:
         numbers["instruction_gap"] = sheet.mean(final)
         numbers["instruction_gap_step"] = sheet.mean(along)
+        numbers["instruction_top1"] = sheet.mean(highest)
+        numbers["voc_instruction"] = sheet.mean(orders)
         numbers["instruction_refused"] = sheet.mean(refused)
     astray = sheet.answers(PLAIN, lambda c: as_asked(c) and c.label == "wrong object")
     if astray:

@@ -15,6 +15,7 @@ from robostack.exam.metrics import (
     mean_of,
     ordering,
     ratio,
+    tau_b,
 )
 from robostack.exam.questions import PLAIN, STOPS
 from robostack.exam.sheet import Case, NotApplicable, Number, Sheet, as_asked, codes
@@ -37,7 +38,10 @@ def outcome_order(sheet: Sheet) -> dict[str, Number]:
     if not any(len(set(outcome[task == t])) > 1 for t in set(task)):
         raise NotApplicable("no task has episodes of different outcome")
     strata = codes(list(task), list(outcome))
-    return {"kendall": sheet.number(ordering(final, outcome, task), strata)}
+    numbers = {"kendall": sheet.number(ordering(final, outcome, task), strata)}
+    if np.ptp(final) > 0:
+        numbers["kendall_tau_b"] = sheet.number(tau_b(final, outcome, task), strata)
+    return numbers
 
 
 def pairs(sheet: Sheet) -> dict[str, Number]:

@@ -25,6 +25,7 @@ class Paper:
     ids: list[str] = field(default_factory=list)
     controls: set[str] = field(default_factory=set)
     facts: dict[str, dict] = field(default_factory=dict)  # id -> attributes
+    contents: dict[str, str] = field(default_factory=dict)  # id -> digest, of those in `ids`
 
     def __post_init__(self) -> None:
         """Choose the episodes that are asked about, and the successes put to the controls."""
@@ -42,11 +43,23 @@ class Paper:
             asked = straight and not self.shift and self.ids[-1:] == [episode_id]
             if asked and len(self.controls) < config.controls:
                 self.controls.add(episode_id)
+        self.contents = {episode_id: self.store.digest(episode_id) for episode_id in self.ids}
+
+    def about(self) -> dict:
+        """What was asked about, and a digest of it all."""
+        content = hashlib.sha256(json.dumps(self.contents, sort_keys=True).encode())
+        return {
+            "name": self.name,
+            "task": self.task,
+            "shift": self.shift,
+            "episodes": len(self.ids),
+            "digest": content.hexdigest()[:16],
+        }
 
     def digest(self, words: list[str]) -> str:
         """Of all that an answer depends on, beside the reward."""
         config = self.config
-        asked = [self.facts, self.ids, sorted(self.controls), words]
+        asked = [self.contents, sorted(self.controls), words]
         about = [asked, config.seed, config.horizon, config.repeats]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -81,6 +94,16 @@ def papers(data: list[Path], config: ExamConfig) -> list[Paper]:
     if not found:
         raise ExamError("no data to hold an exam on")
     return found
+
+
+def starts(stores: list[Paper]) -> dict[str, list[int]]:
+    """Seeds of the episodes that are asked about, by instruction."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for paper in stores:
+        for episode_id in paper.ids:
+            facts = paper.facts[episode_id]
+            found[facts["task"]].add(facts["seed"])
+    return {task: sorted(seeds) for task, seeds in sorted(found.items())}
 
 
 def other_instructions(stores: list[Paper], most: int) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from robostack.protocols import Reward
+from robostack.rewards.combine import judged
 from robostack.types import Episode, Observation
 
 PLAIN, STOPS, RANK, COST, ASKED = "plain", "stops", "rank", "cost", "asked "
@@ -79,17 +80,9 @@ def control(episode: Episode, name: str, seed: int, key: str) -> Episode:
 def potential(reward: Reward, episode: Episode) -> np.ndarray:
     """f32[T+1] of `score`. Raises Refusal, with the reason, for whatever else it does."""
     try:
-        said = reward.score(episode)
+        return judged(reward, episode)
     except Exception as error:  # the reward may be anybody's
         raise Refusal(_words(error)) from None
-    want = (len(episode) + 1,)
-    if not isinstance(said, np.ndarray) or said.shape != want:
-        raise Refusal(f"score: expected f32{list(want)}, got {np.shape(said)}")
-    if not np.isfinite(said).all():
-        raise Refusal(f"score: not finite at observation {int(np.argmin(np.isfinite(said)))}")
-    if said.min() < 0 or said.max() > 1:
-        raise Refusal(f"score: expected values in [0, 1], got {said.min():.3g} to {said.max():.3g}")
-    return said.astype(np.float32)
 
 
 def stops(reward: Reward, episode: Episode) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -112,6 +112,15 @@ class Sheet:
     said: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     instructions: list[str] = field(default_factory=list)  # that were asked for in turn
+
+    def tasks(self) -> list[str]:
+        """In order; none where there is only one, of which everything is."""
+        found = list(dict.fromkeys(case.task for case in self.cases))
+        return found if len(found) > 1 else []
+
+    def of_task(self, task: str) -> Sheet:
+        """The same answers, about the cases of one task."""
+        return replace(self, cases=[case for case in self.cases if case.task == task])
 
     def answers(
         self, variant: str, wanted: Callable[[Case], bool]

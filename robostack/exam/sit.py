@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import robostack
-from robostack.exam import card, gate, questions
+from robostack.exam import card, gate, order, questions
 from robostack.exam.answers import ask
 from robostack.exam.charts import Album
-from robostack.exam.paper import Paper, other_instructions, papers
+from robostack.exam.claims import claims
+from robostack.exam.paper import Paper, other_instructions, papers, starts
 from robostack.exam.results import RESULT
 from robostack.exam.sheet import ExamConfig, ExamError, Sheet
 from robostack.exam.trials import Trial, chosen, hold
 from robostack.learn.run import write_json
 from robostack.protocols import Reward
+from robostack.rewards.saved import Starts
 
 ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward says
 
@@ -26,8 +30,10 @@ ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward s
 def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig) -> dict:
     """Hold the exam and write it to `out`, and each reward's part to its own folder.
 
-    Returns {"rewards": {name: {"fingerprint", "numbers", "aims", "not_applicable"}}, "data",
-    "seed", "version"}. Raises ExamError if nothing could be asked of any reward.
+    Returns {"rewards": {name: {"fingerprint", "claims", "numbers", "by_task", "confusion",
+    "aims", "not_applicable"}}, "data", "stores", "starts", "trials", "seed", "version"}: `stores`
+    with digests of what they hold, `starts` the seeds of each instruction. Raises ExamError if
+    nothing could be asked of any reward.
     """
     out = Path(out)
     exam, sheets, album = examined(rewards, data, out, config)
@@ -36,7 +42,7 @@ def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamCon
     for name, reward in rewards.items():
         home = getattr(reward, "home", None)
         if home is not None:
-            about = {key: exam[key] for key in ("data", "seed", "version")}
+            about = {key: value for key, value in exam.items() if key != "rewards"}
             write_json(Path(home) / RESULT, {**exam["rewards"][name], **about})
     return exam
 
@@ -54,12 +60,16 @@ def examined(
     album = Album()
     for paper in stores:
         ask(rewards, sheets, paper, out, needs, album.offer)
+    held = starts(stores)
     exam = {
         "rewards": {
-            name: _result(rewards[name], sheet, trials, aims, stores)
+            name: _result(rewards[name], sheet, trials, aims, stores, held)
             for name, sheet in sheets.items()
         },
         "data": [str(Path(folder).resolve()) for folder in data],
+        "stores": [paper.about() for paper in stores],
+        "starts": held,
+        "trials": [trial.name for trial in trials],
         "seed": config.seed,
         "version": robostack.__version__,
     }
@@ -74,7 +84,12 @@ def _reasons(result: dict) -> list[str]:
 
 
 def _result(
-    reward: Reward, sheet: Sheet, trials: list[Trial], aims: gate.Bounds, stores: list[Paper]
+    reward: Reward,
+    sheet: Sheet,
+    trials: list[Trial],
+    aims: gate.Bounds,
+    stores: list[Paper],
+    held: Starts,
 ) -> dict:
     """One reward's part of the exam."""
     numbers, reasons = hold(sheet, trials)
@@ -87,9 +102,14 @@ def _result(
                 what = f"store {paper.name}" + f", {variant}" * (variant != questions.PLAIN)
                 reasons[what] = f"{share}: {max(set(said), key=said.count)}"
     wanted = {number for trial in trials for number in trial.finds}
+    rows, columns, table = order.confusion(sheet)
+    cells = [[float(x) if np.isfinite(x) else None for x in row] for row in table]
     return {
         "fingerprint": reward.fingerprint(),
+        "claims": claims(reward, len(held) > 1),
         "numbers": numbers,
+        "by_task": {task: hold(sheet.of_task(task), trials)[0] for task in sheet.tasks()},
+        "confusion": {"rows": rows, "columns": columns, "table": cells},
         "aims": gate.judged(numbers, {n: b for n, b in aims.items() if n in wanted}),
         "not_applicable": reasons,
     }

@@ -120,6 +120,8 @@ TRIALS = {
             {
                 "instruction_gap": "final potential of successes minus that under other words",
                 "instruction_gap_step": "the same, mean over the episode",
+                "instruction_top1": "share of successes that end highest under their own words",
+                "voc_instruction": "rank correlation with time under other words",
                 "instruction_refused": "share of other words that the reward does not judge",
                 "wrong_object_gap": "final potential of successes minus that of other deeds",
             },
@@ -128,7 +130,11 @@ TRIALS = {
             "outcome",
             (PLAIN,),
             outcome.outcome_order,
-            {"kendall": "order of failure < near miss < success by the final potential"},
+            {
+                "kendall": "order of failure < near miss < success by the final potential, "
+                "of pairs that differ (Somers' D)",
+                "kendall_tau_b": "the same as tau-b, which stays below 1 where classes are shared",
+            },
         ),
         Trial(
             "pairs",
@@ -226,8 +232,10 @@ AIMS: dict[str, dict[str, float]] = {
     "kendall": {"min": 0.75},
     "within_spearman": {"min": 0.4},
     "instruction_gap": {"min": 0.3},
+    "voc_instruction": {"max": 0.5},
     "completion": {"min": 0.93},
     "hover_gap": {"min": 0.1},
+    "stop_precision": {"min": 0.95},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,9 +18,9 @@ from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.load import LEARNED
 from robostack.rewards.progress import ProgressConfig
-from robostack.rewards.saved import RewardError, SavedReward
+from robostack.rewards.saved import RewardError, SavedReward, Starts, noted
 from robostack.rewards.success import SuccessConfig
-from robostack.rewards.weigh import CombinedConfig, fit
+from robostack.rewards.weigh import CombinedConfig, by_hand, fit
 from robostack.rewards.world_model import WorldModel, WorldModelConfig
 from robostack.types import Episode
 
@@ -58,7 +59,8 @@ def train(
     on one demonstration of a new task adapt it.
     """
     torch.manual_seed(seed)
-    episodes = iter(episodes)
+    starts = {} if start is None else deepcopy(start.learned_from)
+    episodes = iter(episodes if starts is None else noted(episodes, starts))
     first = next(episodes, None)
     if first is None:
         raise RewardError("no episodes to learn from")
@@ -85,6 +87,7 @@ def train(
     learner.use_average()
     reward.eval()
     reward.calibrate(data)
+    reward.learned_from = starts
     reward.save(run.path / "reward")
     run.finish({"kind": config.kind, "fingerprint": reward.fingerprint(), **metrics})
     return reward
@@ -94,16 +97,17 @@ def make(
     config: RewardConfig, episodes: Iterable[Episode], members: list[SavedReward], run: Run
 ) -> SavedReward:
     """A reward without training steps: keypoint programs, demonstrations to deviate from, or a
-    combination of `members` with weights fitted to success. Raises RewardError where members are
-    missing."""
+    combination of `members` by weights by hand or fitted to success. Raises RewardError where
+    members are missing."""
     found: dict = {}
+    starts: Starts = {}
     if config.kind == KeypointAffordance.name:
         reward = KeypointAffordance(next(iter(episodes)).spec)
     elif config.kind == Deviation.name:
         models = [member for member in members if isinstance(member, WorldModel)]
         if len(models) != 1:
             raise RewardError("deviation needs one --reward, a world model's, to find states with")
-        demos = (e for e in episodes if e.success and e.source == "demo")
+        demos = noted((e for e in episodes if e.success and e.source == "demo"), starts)
         reward = Deviation(models[0], demos, config.deviation.horizon)
     else:
         if not members:
@@ -114,7 +118,11 @@ def make(
                 "combined: two members of one name, of "
                 f"{', '.join(member.name for member in members)}"
             )
-        reward, found = fit(config.combined, episodes, named)
+        if config.combined.weights:
+            reward = by_hand(config.combined, named)
+        else:
+            reward, found = fit(config.combined, noted(episodes, starts), named)
+    reward.learned_from = starts
     reward.save(run.path / "reward")
     run.finish({"kind": config.kind, "fingerprint": reward.fingerprint(), **found})
     return reward

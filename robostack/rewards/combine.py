@@ -1,20 +1,45 @@
-"""What several rewards say of an episode, as one: a mean that lets go where they are unsure and
-expects little where they disagree."""
+"""What rewards say of an episode, checked, and several of them as one: a mean that lets go where
+they are unsure and expects little where they disagree."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from robostack.protocols import Explains, Reward, Scores
+from robostack.rewards.saved import RewardError
 from robostack.types import Episode
 
 
+def judged(reward: Reward, episode: Episode) -> np.ndarray:
+    """Potential f32[T+1] of any reward. Raises RewardError for what is none."""
+    return _checked(reward.score(episode), episode, f"{reward.name}: score")
+
+
 def explained(reward: Reward, episode: Episode) -> Scores:
-    """Scores of any reward; one that does not explain itself is sure of everything."""
-    if isinstance(reward, Explains):
-        return reward.explain(episode)
-    potential = reward.score(episode)
-    return Scores(potential, np.ones_like(potential))
+    """Scores of any reward; one that does not explain itself is sure of everything. Raises
+    RewardError for a potential or a confidence that is none."""
+    if not isinstance(reward, Explains):
+        potential = judged(reward, episode)
+        return Scores(potential, np.ones_like(potential))
+    said = reward.explain(episode)
+    potential = _checked(said.potential, episode, f"{reward.name}: potential")
+    return Scores(
+        potential, _checked(said.confidence, episode, f"{reward.name}: confidence"), said.terms
+    )
+
+
+def _checked(said: np.ndarray, episode: Episode, what: str) -> np.ndarray:
+    """f32[T+1] of finite values in [0, 1], or RewardError."""
+    want = (len(episode) + 1,)
+    if not isinstance(said, np.ndarray) or said.shape != want:
+        raise RewardError(f"{what}: expected f32{list(want)}, got {np.shape(said)}")
+    if not np.isfinite(said).all():
+        raise RewardError(f"{what}: not finite at observation {int(np.isfinite(said).argmin())}")
+    if said.min() < 0 or said.max() > 1:
+        raise RewardError(
+            f"{what}: expected values in [0, 1], got {said.min():.3g} to {said.max():.3g}"
+        )
+    return said.astype(np.float32)
 
 
 def require_weights(weights: dict[str, float], names: set[str]) -> None:
@@ -25,6 +50,15 @@ def require_weights(weights: dict[str, float], names: set[str]) -> None:
     values = np.array(list(weights.values()), np.float64)
     if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
         raise ValueError(f"weights: expected non-negative with a positive sum, got {weights}")
+
+
+def require_caution(gate: float, pessimism: float) -> None:
+    """Raise ValueError for a gate that is no confidence, or for optimism."""
+    if not (0 <= gate <= 1 and pessimism >= 0):
+        raise ValueError(
+            f"gate={gate}, pessimism={pessimism}: expected a confidence in [0, 1] and a "
+            "factor of 0 or more"
+        )
 
 
 def combine(

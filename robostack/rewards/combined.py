@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from robostack.protocols import ChunkReward, Scores
-from robostack.rewards.combine import combine, explained, require_weights
+from robostack.rewards.combine import combine, explained, require_caution, require_weights
 from robostack.rewards.saved import RewardError, SavedReward
 from robostack.types import Episode, Observation, RobotSpec
 
@@ -33,11 +33,7 @@ class Combined(SavedReward):
         pessimism: float = 0.0,
     ):
         require_weights(weights, set(members))
-        if not (0 <= gate <= 1 and pessimism >= 0):
-            raise ValueError(
-                f"gate={gate}, pessimism={pessimism}: expected a confidence in [0, 1] and a "
-                "factor of 0 or more"
-            )
+        require_caution(gate, pessimism)
         odd = [name for name in weights if not name.isidentifier()]
         if odd:
             raise ValueError(f"combined: {odd} cannot be folders; expected names such as progress")

@@ -48,6 +48,8 @@ def load_reward(path: str | Path) -> SavedReward:
     except Exception as error:  # whatever a damaged file makes of it
         raise RewardError(f"{folder} holds no {kind.name} reward that fits: {error}") from None
     reward.home = folder
+    if "learned_from" in card:
+        reward.learned_from = card["learned_from"]
     return reward
 
 

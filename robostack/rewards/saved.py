@@ -1,6 +1,6 @@
 """A reward as a folder: what it is in `reward.json`, its numbers in `weights.safetensors`.
 
-    reward.json          {"format", "name", "spec", "settings"}
+    reward.json          {"format", "name", "spec", "settings", "parts", "learned_from"}
     weights.safetensors  arrays by name, absent where there are none
     <part>/              rewards that this one is made of, each such a folder
     exam.json            what the exam found, see robostack.exam; it knows the fingerprint
@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from safetensors.numpy import save_file
 from robostack.types import Episode, RobotSpec, SpecMismatch
 
 FORMAT = 2
+Starts = dict[str, list[int]]  # seeds of episodes by their instruction
 WEIGHTS, CARD = "weights.safetensors", "reward.json"
 
 
@@ -42,6 +44,7 @@ class SavedReward(abc.ABC):
     version: ClassVar[int] = 1  # raised whenever the same numbers come to say something else
     spec: RobotSpec
     home: Path | None = None  # the folder that it was loaded from or saved to
+    learned_from: Starts | None = None  # its own training's, without that of parts; None: unknown
 
     @abc.abstractmethod
     def score(self, episode: Episode) -> np.ndarray:
@@ -78,11 +81,14 @@ class SavedReward(abc.ABC):
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
+        """Over what was there, which stays as it was until all of this is written."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {key: np.copy(value, order="C") for key, value in self.arrays().items()}
+        written = [CARD]
         if arrays:
-            save_file(arrays, folder / WEIGHTS)
+            save_file(arrays, folder / f".{WEIGHTS}")
+            written = [WEIGHTS, CARD]
         for name, part in self.parts().items():
             home = part.home  # of the original, which keeps it
             part.save(folder / name)
@@ -93,11 +99,30 @@ class SavedReward(abc.ABC):
             "spec": json.loads(self.spec.to_json()),
             "settings": self.settings(),
             "parts": sorted(self.parts()),
+            "learned_from": self.learned_from,
         }
-        partial = folder / f".{CARD}"
-        partial.write_text(json.dumps(card, indent=1) + "\n")
-        partial.replace(folder / CARD)
+        (folder / f".{CARD}").write_text(json.dumps(card, indent=1) + "\n")
+        for name in written:
+            (folder / f".{name}").replace(folder / name)
         self.home = folder
+
+
+def noted(episodes: Iterable[Episode], starts: Starts) -> Iterator[Episode]:
+    """The episodes one by one; where each started is noted in `starts`."""
+    for episode in episodes:
+        seeds = starts.setdefault(episode.task, [])
+        if episode.seed not in seeds[-1:] and episode.seed not in seeds:
+            seeds.append(episode.seed)
+        yield episode
+
+
+def starts_of(reward: SavedReward) -> Starts | None:
+    """All that a reward and its parts learned from; None where that is unknown of any of them."""
+    everything = [reward.learned_from, *(starts_of(part) for part in reward.parts().values())]
+    if any(starts is None for starts in everything):
+        return None
+    tasks = sorted({task for starts in everything for task in starts})
+    return {t: sorted({seed for each in everything for seed in each.get(t, [])}) for t in tasks}
 
 
 def reward_folder(path: str | Path) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from robostack.evaluate import auc
 from robostack.protocols import Scores
-from robostack.rewards.combine import combine, explained
+from robostack.rewards.combine import combine, explained, require_weights
 from robostack.rewards.combined import Combined
 from robostack.rewards.saved import RewardError, SavedReward
 from robostack.types import Episode
@@ -22,6 +22,7 @@ STEPS, SETTLED = 20_000, 1e-9  # of the fit, and the change of a weight at which
 class CombinedConfig:
     """How members are combined, and their weights fitted."""
 
+    weights: dict[str, float] = field(default_factory=dict)  # by hand; {}: fitted to success
     gate: float = 0.0  # confidence below which a member counts less; 0: all count fully
     pessimism: float = 0.0  # spreads between the members that are subtracted
     ridge: float = 0.01  # pull of the weights towards 0, per episode
@@ -29,11 +30,24 @@ class CombinedConfig:
     folds: int = 5  # of the held-out comparison; as many as there are seeds: leave one out
 
     def __post_init__(self) -> None:
+        if self.weights:
+            require_weights(self.weights, set(self.weights))
         if not (self.ridge > 0 and self.last >= 1 and self.folds >= 2):
             raise ValueError(
                 f"ridge={self.ridge}, last={self.last}, folds={self.folds}: expected above 0, 1 or "
                 "more, and 2 or more"
             )
+
+
+def by_hand(config: CombinedConfig, members: dict[str, SavedReward]) -> Combined:
+    """Members combined by the weights of the config. Raises RewardError unless these name them
+    all."""
+    if set(config.weights) != set(members):
+        raise RewardError(
+            f"combined.weights name {', '.join(config.weights)}; expected the members, and all of "
+            f"them: {', '.join(members)}"
+        )
+    return Combined(members, config.weights, config.gate, config.pessimism)
 
 
 def fit(

@@ -22,6 +22,7 @@ from examinees import (
     walk,
     write_examination,
 )
+from fakes import swap
 
 from robostack.data.store import Store
 from robostack.exam.outcome import detector
@@ -89,6 +90,30 @@ def test_who_does_not_listen_fails_the_words_and_not_the_order(exam):
     assert value(exam, "oracle", "wrong_object_gap") > 0.8
 
 
+def test_who_does_not_listen_rises_as_well_under_other_words(exam):
+    assert value(exam, "deaf", "voc_instruction") == pytest.approx(1)
+    assert value(exam, "oracle", "voc_instruction") == 0
+    assert value(exam, "deaf", "instruction_top1") == 0
+    assert value(exam, "oracle", "instruction_top1") == 1
+    assert "voc_instruction" in missed(exam, "deaf") & missed(exam, "clock")
+
+
+def test_every_task_has_numbers_of_its_own_and_the_words_a_matrix(exam):
+    oracle, deaf = (exam["rewards"][name] for name in ("oracle", "deaf"))
+    assert oracle["confusion"] == {
+        "rows": [LEFT, RIGHT],
+        "columns": ["as asked", LEFT, RIGHT],
+        "table": [[1, 1, 0], [1, 0, 1]],
+    }
+    assert deaf["confusion"]["table"] == [[1, 1, 1], [1, 1, 1]]
+    assert set(oracle["by_task"]) == {"Left", "Right"}
+    for numbers in oracle["by_task"].values():
+        assert numbers["kendall"]["value"] == 1 and numbers["instruction_gap"]["value"] == 1
+    broken = exam["rewards"]["broken"]["by_task"]
+    assert broken["Right"]["judged"]["value"] == 0 and "voc" not in broken["Right"]
+    assert broken["Left"]["voc"]["value"] == pytest.approx(1)
+
+
 def test_who_ranks_backwards_fails_within_a_state_and_nowhere_else(exam):
     assert missed(exam, "backwards") == {"within_spearman"}
     assert value(exam, "backwards", "within_spearman") == pytest.approx(-1)
@@ -131,6 +156,7 @@ def test_the_card_stands_alone_and_names_every_reward(little, tmp_path, config):
     page = (tmp_path / "index.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert "src='http" not in page and "<svg" in page and "data:image/png" in page
+    assert "<h3>Task by task</h3>" in page and page.count("<td>Left<td>") == 1
 
 
 def test_a_second_exam_asks_nothing_again_and_finds_the_same(little, tmp_path, config):
@@ -172,6 +198,19 @@ def test_answers_of_another_reward_or_of_other_episodes_are_stale(tmp_path, conf
     assert more.asked == 3  # the left store, not the right one
 
 
+def test_answers_about_what_an_episode_held_before_are_stale(tmp_path, config):
+    held = write_examination(tmp_path / "data", range(1), (), ("success", "failure"), 0)
+    kept = replace(config, trials=("outcome",))
+    examined({"oracle": Oracle()}, [held], tmp_path / "exam", kept)
+    left = Store(held / "Left" / "plain")
+    for episode_id in left.ids():  # the same attributes, the same pictures: other states
+        episode = left.read(episode_id)
+        swap(left, episode_id, replace(episode, states=episode.states[::-1]))
+    again = Oracle()
+    found = examined({"oracle": again}, [held], tmp_path / "exam", kept)[0]
+    assert again.asked == 2 and value(found, "oracle", "kendall") < 1
+
+
 def test_a_damaged_file_of_answers_is_asked_again(little, tmp_path, config):
     kept = replace(config, trials=("order",))
     first = examined({"oracle": Oracle()}, [little], tmp_path, kept)[0]
@@ -190,16 +229,15 @@ def test_results_are_found_at_home_and_among_exams_unless_stale(little, tmp_path
     home, out = tmp_path / "oracle", tmp_path / "exam"
     home.mkdir()
     assert find_results(AtHome(home), []) == (
-        None,
+        [],
         "oracle has not sat an exam; hold one with `robostack exam`",
     )
     exam = sit({"oracle": AtHome(home)}, [little], out, replace(config, trials=("order",)))
-    found, why = find_results(AtHome(home), [])
+    (found,), why = find_results(AtHome(home), [])
     assert found["numbers"] == exam["rewards"]["oracle"]["numbers"] and why == ""
-    assert find_results(AtHome(home, "2"), [out])[0] is None
+    assert find_results(AtHome(home, "2"), [out])[0] == []
     assert "stale" in find_results(AtHome(home, "2"), [])[1]
-    assert find_results(Oracle(), [out])[0]["fingerprint"] == "oracle-1"
-    assert doubts({"oracle": AtHome(home)}, []) == []
+    assert find_results(Oracle(), [out])[0][0]["fingerprint"] == "oracle-1"
     clock = Clock()
     sit({"clock": clock}, [little], tmp_path / "clock", replace(config, trials=("order",)))
     (doubt,) = doubts({"clock": clock}, [tmp_path / "clock"])

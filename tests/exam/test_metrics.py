@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from robostack.evaluate import auc
 from robostack.exam import metrics as m
@@ -69,6 +70,29 @@ def test_a_perfect_order_of_three_classes_scores_1():
     assert once(m.ordering(values, classes, tasks), 12) == 1
     assert once(m.ordering(-values, classes, tasks), 12) == -1
     assert once(m.ordering(0 * values, classes, tasks), 12) == 0
+
+
+def test_tau_b_is_kendalls_of_one_task_and_pools_the_pairs_of_several(rng):
+    values = rng.integers(0, 6, 40) / 5  # with ties
+    classes, tasks = rng.integers(0, 3, (2, 40))
+    alone = stats.kendalltau(values, classes, variant="b").statistic
+    assert once(m.tau_b(values, classes, 0 * tasks), 40) == pytest.approx(alone)
+    right = wrong = kinds = different = 0
+    for i, j in combinations(range(40), 2):
+        if tasks[i] == tasks[j]:
+            sign = np.sign(values[i] - values[j]) * np.sign(classes[i] - classes[j])
+            right, wrong = right + (sign > 0), wrong + (sign < 0)
+            kinds += classes[i] != classes[j]
+            different += values[i] != values[j]
+    pooled = (right - wrong) / np.sqrt(kinds * different)
+    assert once(m.tau_b(values, classes, tasks), 40) == pytest.approx(pooled)
+
+
+def test_a_perfect_order_of_three_large_classes_has_a_tau_b_of_the_root_of_two_thirds():
+    classes = np.repeat([0, 1, 2], 200)
+    values = classes + np.linspace(0, 0.5, 600)
+    found = once(m.tau_b(values, classes, 0 * classes), 600)
+    assert found == pytest.approx(np.sqrt(2 / 3), abs=1e-3) and found >= np.sqrt(2 / 3)
 
 
 def test_with_two_classes_it_is_twice_the_area_minus_one(rng):

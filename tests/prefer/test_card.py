@@ -104,7 +104,7 @@ def test_a_reward_that_only_scores_cannot_rank(store, tmp_path):
 def test_episodes_that_came_after_scoring_are_noticed(store, tmp_path):
     store.append(make_episode(20))
     config = PreferConfig(weights={"longer": 1.0})
-    with pytest.raises(StoreError, match="1 episodes that longer has not scored, 000012"):
+    with pytest.raises(StoreError, match="1 episodes that longer has not scored as they are now"):
         made(store, tmp_path / "p.jsonl", config)
 
 

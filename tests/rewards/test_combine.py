@@ -6,6 +6,7 @@ from fakes import make_episode
 
 from robostack.protocols import Scores
 from robostack.rewards.combine import combine, explained, gated
+from robostack.rewards.saved import RewardError
 
 
 def scores(potential, confidence=1.0):
@@ -106,3 +107,24 @@ def test_a_reward_that_does_not_explain_itself_is_sure_of_everything():
 
     made = explained(Plain(), make_episode(0))
     assert (made.potential == np.float32(0.3)).all() and (made.confidence == 1).all()
+
+
+@pytest.mark.parametrize(
+    "changed, why",
+    [
+        ({"potential": np.full(6, np.nan)}, "potential: not finite at observation 0"),
+        ({"potential": np.full(5, 0.5)}, "potential: expected f32"),
+        ({"potential": np.full(6, 1.01)}, "potential: expected values in"),
+        ({"confidence": np.full(6, -0.1)}, "confidence: expected values in"),
+        ({"confidence": np.full(6, np.inf)}, "confidence: not finite"),
+    ],
+)
+def test_what_is_no_potential_or_no_confidence_is_never_combined(changed, why):
+    class Odd:
+        name = "odd"
+
+        def explain(self, episode):
+            return Scores(**({"potential": np.full(6, 0.5), "confidence": np.ones(6)} | changed))
+
+    with pytest.raises(RewardError, match=f"odd: {why}"):
+        explained(Odd(), make_episode(0))

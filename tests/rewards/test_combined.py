@@ -10,12 +10,15 @@ from fakes import SPEC, make_episode
 from scipy.optimize import minimize
 
 from robostack.evaluate import auc
+from robostack.learn.reward import RewardConfig, make
+from robostack.learn.run import Run
 from robostack.protocols import ChunkReward, Explains, Reward, Scores
 from robostack.rewards import load as rewards
+from robostack.rewards import saved
 from robostack.rewards.combined import Combined, standard
 from robostack.rewards.load import load_reward
 from robostack.rewards.saved import CARD, RewardError, SavedReward
-from robostack.rewards.weigh import LEAST, CombinedConfig, fit, logistic
+from robostack.rewards.weigh import LEAST, CombinedConfig, by_hand, fit, logistic
 from robostack.testing import check_reward
 from robostack.types import SpecMismatch
 
@@ -328,3 +331,49 @@ def test_members_that_all_mislead_are_refused():
 def test_a_fit_that_cannot_be_is_refused(changes):
     with pytest.raises(ValueError, match="expected above 0"):
         CombinedConfig(**changes)
+
+
+@pytest.mark.parametrize("full", ["weights", "card"])
+def test_a_reward_stays_what_it_was_until_another_is_written_over_it(tmp_path, monkeypatch, full):
+    monkeypatch.setitem(rewards.KINDS, "column", Column)
+    Column(0, 0.5).save(tmp_path)
+    before = load_reward(tmp_path).fingerprint()
+
+    def full_disk(*_, **__):
+        raise OSError("no space left")
+
+    def cut_off(arrays, path):
+        path.write_bytes(b"half of it")
+        full_disk()
+
+    with monkeypatch.context() as now:
+        if full == "weights":
+            now.setattr(saved, "save_file", cut_off)
+        else:
+            now.setattr(saved.Path, "write_text", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            Column(1, 0.25).save(tmp_path)
+    assert load_reward(tmp_path).fingerprint() == before
+    Column(1, 0.25).save(tmp_path)
+    assert load_reward(tmp_path).fingerprint() == Column(1, 0.25).fingerprint() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, saved.WEIGHTS]
+
+
+def test_weights_by_hand_need_no_outcomes_and_name_every_member(tmp_path, members):
+    config = CombinedConfig(weights={"first": 1.0, "second": 3.0}, gate=0.5, pessimism=0.25)
+    learning = RewardConfig(kind="combined", combined=config)
+    for name, member in members.items():
+        member.save(tmp_path / name)
+    named = [replaced(members["first"], "first"), replaced(members["second"], "second")]
+    found = make(learning, [make_episode(0)], named, Run(tmp_path / "run", "train reward", {}))
+    assert found.weights == {"first": 1.0, "second": 3.0} and found.learned_from == {}
+    assert (found.gate, found.pessimism) == (0.5, 0.25)
+    with pytest.raises(RewardError, match="name first, second; expected .* all of them: first$"):
+        by_hand(config, {"first": members["first"]})
+    with pytest.raises(ValueError, match="non-negative"):
+        CombinedConfig(weights={"first": -1.0})
+
+
+def replaced(member, name):
+    member.name = name
+    return member

@@ -11,7 +11,7 @@ from robostack.data.interchange.report import FormatError
 HDF5 = (".hdf5", ".h5")
 BAGS = (".mcap", ".db3")
 INSIDE = ("metadata.yaml", "*/metadata.yaml", *(f"*{end}" for end in BAGS))  # of a folder of them
-TAKES = {  # format -> keys that it has a use for, besides `format`, `strict` and `successes`
+TAKES = {  # format -> keys that it has a use for, besides ALWAYS
     "lerobot": ("state", "cameras", "conventions"),
     "robomimic": ("state", "cameras", "conventions", "hz", "mask"),
     "bag": ("robot",),
@@ -19,7 +19,7 @@ TAKES = {  # format -> keys that it has a use for, besides `format`, `strict` an
     "export to lerobot": ("codec", "crf", "least_psnr"),
     "export to robomimic": (),
 }
-ALWAYS = ("format", "strict", "successes")
+ALWAYS = ("format", "strict", "successes", "damaged")
 
 
 @dataclass(frozen=True)

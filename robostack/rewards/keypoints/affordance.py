@@ -14,7 +14,7 @@ from robostack.rewards.keypoints.builtin import PROGRAMS
 from robostack.rewards.keypoints.program import Program
 from robostack.rewards.keypoints.track import Tracker
 from robostack.rewards.keypoints.tracks import KeypointError, Points, Tracks
-from robostack.rewards.saved import SavedReward
+from robostack.rewards.saved import SavedReward, Starts
 from robostack.types import Episode, RobotSpec
 
 THING = "thing:"  # how the points of things that go by a name begin
@@ -43,6 +43,7 @@ class KeypointAffordance(SavedReward):
     """
 
     name = "keypoints"
+    learned_from: Starts | None = {}  # nothing
 
     def __init__(
         self,
