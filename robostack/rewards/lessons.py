@@ -43,6 +43,7 @@ class Lessons:
         self.data, self.frames = data, frames
         self.shares = [1 - wrong - failed, wrong, failed]
         self.progress = np.full(len(data.states), np.nan, np.float32)
+        self.most = np.ones(len(data.states), np.float32)  # what progress cannot exceed
         won = [i for i in data.require_successes("the progress estimator") if data.whole[i]]
         for group in _of_a_kind([data.tracks[i].task for i in won]):
             self._label([won[i] for i in group])
@@ -71,7 +72,7 @@ class Lessons:
         events = [find_events(data.spec, data.states[own], data.actions[own]) for own in until]
         labels, _ = label_progress(events, [_coarse(data.seen[own]) for own in until])
         for i, own, label in zip(episodes, until, labels):
-            self.progress[own] = label
+            self.progress[own], self.most[own] = label.progress, label.most
             after = slice(own.stop, data.rows(i).stop)
             self.progress[after][data.done[after]] = 1.0
 

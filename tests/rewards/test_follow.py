@@ -1,4 +1,4 @@
-"""A try that is followed is worth what it is worth once it is over, and no dearer for being long."""
+"""A try that is followed is worth what it is worth once it is over, however long it already is."""
 
 from dataclasses import replace
 
