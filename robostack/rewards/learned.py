@@ -109,9 +109,11 @@ class RewardData:
         )
 
     def other_task(self, task: str, random: np.random.Generator) -> str:
-        """An instruction that was not given: another of the data, or of elsewhere."""
+        """An instruction that was not given: mostly another of the data, which asks for something
+        else in the same scenes, or one of elsewhere."""
         others = [other for other in self.tasks if other != task]
-        if len(others) < 3 or random.random() < 0.2:
+        mostly = 0.8 if len(others) >= 3 else 0.5  # few would be learned by heart
+        if not others or random.random() >= mostly:
             others += [other for other in ELSEWHERE if other != task]
         return others[random.integers(len(others))]
 
