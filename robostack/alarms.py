@@ -22,6 +22,7 @@ LARGEST = 30.0  # size of a logit, so that everything stays a number
 MOST = 2000  # rows of each side that the discriminator looks at
 SMALLEST = 0.05  # deviation of a return, in potential, below which it counts as this
 GAP = "gap"
+SPREAD = "spread"  # also the name of the term by which a reward tells it
 
 
 # readings --------------------------------------------------------------------------------------
@@ -138,6 +139,13 @@ def unsureness(confidences: Sequence[np.ndarray]) -> float:
     return float(1 - np.concatenate(confidences).mean())
 
 
+def spread(terms: Sequence[np.ndarray]) -> float:
+    """Mean over all observations of how far the members of a learned ensemble part, each in [0, 1]:
+    0 where they agree as they did on what they were taught. Where a policy finds what only some of
+    them believe in, it is the reward that gives way."""
+    return float(np.concatenate(terms).mean())
+
+
 def velocity_ratio(velocity: np.ndarray, reference: np.ndarray) -> float:
     """|v_theta| / |v_ref| of two flow policies, root mean square over everything, both predicted
     at the same noisy chunks and times. Fine-tuning on a reward that gives way inflates it
@@ -159,6 +167,7 @@ class Alarms:
     divergence: float = 100.0  # chi^2 of what is visited, against the first iteration
     gap: float = 2.0  # rise of the potential beyond the truth's [deviations of the base]
     unsureness: float = 0.5  # mean of 1 - confidence
+    spread: float = 0.5  # mean of how far an ensemble's members part beyond the usual
     hallucinated: float = 0.3  # share of episodes that are claimed done and never are
     velocity: float = 1.5  # norm of the predicted velocity over the base policy's
     rises: int = 3  # iterations in a row in which the gap rose, above 0

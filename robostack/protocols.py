@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -86,6 +87,27 @@ class Stops(Protocol):
     2509.24948), not a privilege of the simulator."""
 
     def watch(self) -> Watcher:
+        """A new one for each try."""
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """Judges one try as it grows, at a cost that does not grow with it."""
+
+    def see(self, observations: Sequence[Observation], actions: np.ndarray) -> Scores:
+        """What the reward says of the last of these observations, arrays f32[1]: what it would say
+        of the last one of the whole try so far.
+
+        It is told every observation once, in order, several at a time if need be, with the actions
+        f32[N, A] that led to them; to the first one of a try none did.
+        """
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A reward that need not see a try from its beginning again to judge what comes next."""
+
+    def follow(self) -> Follower:
         """A new one for each try."""
 
 

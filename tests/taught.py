@@ -19,10 +19,12 @@ def squares(jerky=False):
     return [replace(episode, group="") for episode in found]
 
 
-def teach(kind, config, steps, lr=2e-3, jerky=False, more=()):
+def teach(kind, config, steps, lr=2e-3, jerky=False, more=(), episodes=None):
+    """On squares and `more`, or on other `episodes`."""
     torch.manual_seed(0)
-    reward = kind(square_episode(0).spec, EYE, config).train()
-    data = RewardData([*squares(jerky), *more], reward.eye)
+    episodes = episodes or [*squares(jerky), *more]
+    reward = kind(episodes[0].spec, EYE, config).train()
+    data = RewardData(episodes, reward.eye)
     reward.fit(data)
     optimizer = torch.optim.Adam([p for p in reward.parameters() if p.requires_grad], lr)
     for step in range(steps):

@@ -50,8 +50,9 @@ class Readings:
     def take(
         self, vla: VLA, episodes: Sequence[Episode], scores: Sequence[Scores]
     ) -> dict[str, float]:
-        """Readings of a policy and what it did. `gap` needs a simulator that tells the truth and
-        `divergence` two episodes; where they lack, so does the reading."""
+        """Readings of a policy and what it did. `gap` needs a simulator that tells the truth,
+        `divergence` two episodes and `spread` a reward with an ensemble; where they lack, so does
+        the reading."""
         first, judged = self._base
         steps, tries = alarms.hallucinated(
             [s.potential for s in scores], [succeeded(e) for e in episodes]
@@ -62,6 +63,9 @@ class Readings:
             "hallucinated_steps": steps,
             "velocity": alarms.velocity_ratio(self._velocity(vla), self._reference),
         }
+        parted = [s.terms[alarms.SPREAD] for s in scores if alarms.SPREAD in s.terms]
+        if parted:
+            found[alarms.SPREAD] = alarms.spread(parted)
         if min(len(episodes), len(first)) > 1:
             found["divergence"] = alarms.divergence(
                 [visited(e) for e in episodes], [visited(e) for e in first]

@@ -109,6 +109,12 @@ class Goals:
         """Mean absolute distance f32[N] to the nearest end of a success."""
         return _distance(latents, self.latents[self.final]).amin(1)
 
+    def to_nearest(self, latents: Tensor) -> Tensor:
+        """Distance f32[N] to the nearest observations of successes, whichever they are: how far off
+        their way."""
+        distance, _ = _distance(latents, self.latents).topk(self.neighbours, dim=1, largest=False)
+        return (F.softmax(-4 * distance / self.scale, dim=1) * distance).sum(1)
+
     def to_sub_goal(self, now: Tensor, ends: Tensor) -> Tensor:
         """Distance f32[N] of `ends` to where successes had come, a chunk after they had been near
         `now`; the nearer they had been, the more they count."""

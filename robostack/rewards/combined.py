@@ -7,12 +7,14 @@ recorded episodes instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from robostack.protocols import ChunkReward, Scores
 from robostack.rewards.combine import combine, explained, require_caution, require_weights
+from robostack.rewards.follow import follower
 from robostack.rewards.saved import RewardError, SavedReward
 from robostack.types import Episode, Observation, RobotSpec
 
@@ -62,6 +64,9 @@ class Combined(SavedReward):
         weights = {name: self.weights[name] for name in used}
         return combine(scores, weights, self.gate, self.pessimism)
 
+    def follow(self) -> Following:
+        return Following(self)
+
     def _rank(self, observation: Observation, chunks: np.ndarray) -> np.ndarray:
         """Goodness f32[N] of chunks f32[N, H, A]: weighted mean of the members' standard scores
         within these candidates, minus pessimism times their deviation between the members."""
@@ -108,6 +113,24 @@ class Combined(SavedReward):
         reward = cls(parts, settings["weights"], settings["gate"], settings["pessimism"])
         reward.spec.require_same(spec, "its members", "the combined reward")
         return reward
+
+
+class Following:
+    """Lets each member that has a weight follow the try in its own way."""
+
+    def __init__(self, reward: Combined):
+        self.reward = reward
+        self._members = {
+            name: follower(member, reward.spec)
+            for name, member in reward.members.items()
+            if reward.weights[name] > 0
+        }
+
+    def see(self, observations: Sequence[Observation], actions: np.ndarray) -> Scores:
+        reward = self.reward
+        said = {name: member.see(observations, actions) for name, member in self._members.items()}
+        weights = {name: reward.weights[name] for name in said}
+        return combine(said, weights, reward.gate, reward.pessimism)
 
 
 def standard(scores: np.ndarray) -> np.ndarray:

@@ -6,14 +6,16 @@ there is no such chunk, so the demonstrated states nearest in a world model's la
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from robostack.protocols import Scores
 from robostack.rewards.lessons import nearest
 from robostack.rewards.saved import RewardError, SavedReward
+from robostack.rewards.sight import Sight
 from robostack.rewards.world_model import WorldModel
 from robostack.types import Episode, Observation, RobotSpec
 
@@ -83,6 +85,9 @@ class Deviation(SavedReward):
         gap = np.abs(chunks[:, :steps] - wanted[:, :steps]).mean((1, 2))
         return np.exp(-gap / SCALE).astype(np.float32)
 
+    def follow(self) -> Following:
+        return Following(self)
+
     # saving ----------------------------------------------------------------------------------
     def parts(self) -> dict[str, SavedReward]:
         return {WorldModel.name: self.world_model}
@@ -107,6 +112,26 @@ class Deviation(SavedReward):
         found._latents = torch.from_numpy(arrays["latents"]).to(found.world_model.device)
         found._chunks, found._episode = arrays["chunks"], arrays["episode"]
         return found
+
+
+class Following:
+    """Keeps the latent of the newest observation: it is judged by the action that comes next."""
+
+    def __init__(self, reward: Deviation):
+        self.reward, self._latest, self._sight = reward, [], Sight()
+
+    @torch.inference_mode()
+    def see(self, observations: Sequence[Observation], actions: np.ndarray) -> Scores:
+        """Before the first action nothing has deviated. Raises RewardError for dead cameras."""
+        model, sure = self.reward.world_model, np.ones(1, np.float32)
+        line = torch.cat([*self._latest, model.slow_eye(*model.glance(*observations))])
+        self._latest = [line[-1:]]
+        self._sight.see(observations)
+        if not len(actions):
+            return Scores(sure, sure)
+        wanted = self.reward.demonstrated(line[-2:-1], observations[-1].task)
+        gap = np.abs(windows(actions[-1:], self.reward.horizon) - wanted).mean((1, 2))
+        return Scores(np.exp(-gap / SCALE).astype(np.float32), sure)
 
 
 def windows(actions: np.ndarray, horizon: int) -> np.ndarray:

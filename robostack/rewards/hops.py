@@ -7,6 +7,8 @@ share of what was had that was lost.
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,22 +53,40 @@ def triangle(potential: Tensor, hops: Tensor) -> Tensor:
 def fuse(
     forward: np.ndarray, backward: np.ndarray, steps: np.ndarray, stride: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(potential, confidence, incremental estimate), f32[L] each.
+    """What a `Fusion` makes of a whole episode."""
+    return Fusion(stride).go_on(forward, backward, steps)
 
-    `forward` and `backward` f32[L] are anchored at the start and at a goal; `steps` f32[L] are the
-    hops from `stride` observations before. Where the anchors disagree the confidence
-    w = exp(-alpha delta^2), delta = |B - F| / mean, falls and the potential moves less.
+
+class Fusion:
+    """One potential from three estimates, of an episode that may still go on.
+
+    `go_on` takes those of the next L observations and returns (potential, confidence, incremental
+    estimate), f32[L] each. `forward` and `backward` f32[L] are anchored at the start and at a goal;
+    `steps` f32[L] are the hops from `stride` observations before. Where the anchors disagree the
+    confidence w = exp(-alpha delta^2), delta = |B - F| / mean, falls and the potential moves less.
     """
-    length = len(forward)
-    incremental, fused = np.empty(length), np.empty(length)
-    mean = (forward + backward) / 2
-    gap = np.abs(backward - forward) / (mean + 0.25)  # small values may differ by little
-    trust = np.exp(-SHARPNESS * gap**2)
-    incremental[0] = fused[0] = mean[0]
-    for t in range(1, length):
-        before = incremental[max(t - stride, 0)]
-        room = 1 - before if steps[t] >= 0 else before
-        incremental[t] = before + room * steps[t]
-        moved = incremental[t] - incremental[t - 1]
-        fused[t] = fused[t - 1] + trust[t] / 2 * (mean[t] - fused[t - 1] + moved)
-    return tuple(np.clip(x, 0, 1).astype(np.float32) for x in (fused, trust, incremental))
+
+    def __init__(self, stride: int):
+        self._past: deque[float] = deque(maxlen=stride)  # incremental estimates
+        self._fused = 0.0
+
+    def go_on(
+        self, forward: np.ndarray, backward: np.ndarray, steps: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        mean = (forward + backward) / 2
+        gap = np.abs(backward - forward) / (mean + 0.25)  # small values may differ by little
+        trust = np.exp(-SHARPNESS * gap**2)
+        incremental, fused = np.empty(len(mean)), np.empty(len(mean))
+        for t in range(len(mean)):
+            if not self._past:  # before the start there was the start
+                self._past.extend([float(mean[t])] * self._past.maxlen)
+                self._fused = incremental[t] = fused[t] = mean[t]
+                continue
+            before = self._past[0]
+            room = 1 - before if steps[t] >= 0 else before
+            incremental[t] = before + room * steps[t]
+            moved = incremental[t] - self._past[-1]
+            fused[t] = self._fused + trust[t] / 2 * (mean[t] - self._fused + moved)
+            self._past.append(incremental[t])
+            self._fused = fused[t]
+        return tuple(np.clip(x, 0, 1).astype(np.float32) for x in (fused, trust, incremental))

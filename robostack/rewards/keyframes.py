@@ -7,7 +7,8 @@ neither are cut where features change most (Unsupervised Perceptual Rewards, arX
 
 A success that shows other events than most did something else on the way, say dropped the object
 and came back. Its beginning, up to where it left the usual way, and its end, from where it was back
-on it, are labelled; what lies between is not, because nobody knows how far along that was.
+on it, are labelled; what lies between is not, because nobody knows how far along that was. But what
+was then done once more had been undone: no further than that.
 """
 
 from __future__ import annotations
@@ -113,39 +114,59 @@ def segment_by_variance(features: np.ndarray, segments: int) -> np.ndarray:
     return np.array(borders[::-1], int)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the progress of a success of L observations."""
+
+    progress: np.ndarray  # f32[L] in [0, 1], NaN where it is unknown
+    most: np.ndarray  # f32[L] in [0, 1], what it cannot exceed there; 1 where nothing is known
+
+
 def label_progress(
     events: list[Events], features: list[np.ndarray]
-) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Progress f32[L] in [0, 1] of successes of one task, NaN where it is unknown, and the usual
-    sequence of finger events.
+) -> tuple[list[Labels], tuple[str, ...]]:
+    """Labels of successes of one task, and the usual sequence of finger events.
 
     Every segment between keyframes is worth the same and passes evenly. `features` f32[L, D] of
     each are looked at only where fingers and rests tell nothing.
     """
     usual = Counter(e.signature for e in events).most_common(1)[0][0]
     plain = [i for i, e in enumerate(events) if e.signature == usual]
-    marks: dict[int, np.ndarray] = {}
-    if usual:
-        rests = _shared_rests([events[i] for i in plain])
-        for i, found in zip(plain, rests):
-            marks[i] = np.array(sorted([t for t, _ in events[i].fingers] + list(found)), int)
-    else:
-        for i in plain:
-            if events[i].length > SEGMENTS:
-                marks[i] = segment_by_variance(features[i], SEGMENTS)
-    labels = [np.full(e.length, np.nan, np.float32) for e in events]
+    marks = _marks(events, plain, features)
+    labels = [
+        Labels(np.full(e.length, np.nan, np.float32), np.ones(e.length, np.float32)) for e in events
+    ]
     if not marks:  # all are too short to be cut
-        return [np.linspace(0, 1, e.length, dtype=np.float32) for e in events], usual
+        return [
+            Labels(np.linspace(0, 1, e.length, dtype=np.float32), own.most)
+            for e, own in zip(events, labels)
+        ], usual
     borders = {i: np.array([0, *inner, events[i].length - 1]) for i, inner in marks.items()}
     usually = np.median([np.diff(b) for b in borders.values()], axis=0)
     for i, own in borders.items():
-        _label_evenly(labels[i], own, usually)
+        _label_evenly(labels[i].progress, own, usually)
     if usual:
         pace = _pace(events, labels, plain, usual)
         for i, e in enumerate(events):
             if i not in marks:
                 _label_ends(labels[i], e, usual, pace)
     return labels, usual
+
+
+def _marks(
+    events: list[Events], plain: list[int], features: list[np.ndarray]
+) -> dict[int, np.ndarray]:
+    """Keyframes i64[K] between the ends of each of the episodes `plain`, whose fingers do the same:
+    these and the rests that they share, or, where there is neither, cuts by variance."""
+    rests = dict(zip(plain, _shared_rests([events[i] for i in plain])))
+    if events[plain[0]].fingers or any(rests.values()):
+        return {
+            i: np.array(sorted([t for t, _ in events[i].fingers] + list(rests[i])), int)
+            for i in plain
+        }
+    return {
+        i: segment_by_variance(features[i], SEGMENTS) for i in plain if events[i].length > SEGMENTS
+    }
 
 
 def _label_evenly(label: np.ndarray, borders: np.ndarray, usually: np.ndarray) -> None:
@@ -196,23 +217,19 @@ def _pace(events, labels, plain, usual) -> list[tuple[float, float]]:
         at, steps = [], []
         for i in plain:
             times = [0, *(t for t, _ in events[i].fingers), events[i].length - 1]
-            at.append(labels[i][times[k + 1]])
+            at.append(labels[i].progress[times[k + 1]])
             steps.append(times[k + 1] - times[k])
         found.append((float(np.median(at)), float(max(np.median(steps), 1))))
     return found
 
 
 def _label_ends(
-    label: np.ndarray, events: Events, usual: tuple[str, ...], pace: list[tuple[float, float]]
+    labels: Labels, events: Events, usual: tuple[str, ...], pace: list[tuple[float, float]]
 ) -> None:
-    """The usual beginning of an unusual episode, and its usual end at the usual pace."""
-    own, fingers = events.signature, events.fingers
-    same = 0
-    while same < min(len(own), len(usual)) and own[same] == usual[same]:
-        same += 1
-    tail = 0
-    while tail < min(len(own) - same, len(usual)) and own[-1 - tail] == usual[-1 - tail]:
-        tail += 1
+    """The usual beginning of an unusual episode, and its usual end at the usual pace; between them,
+    from where it left the usual way, at most what it went on from."""
+    own, fingers, label = events.signature, events.fingers, labels.progress
+    same, tail = _usual_parts(own, usual)
     before = 0
     for k in range(same):
         last, level = fingers[k][0], pace[k][0]
@@ -232,3 +249,21 @@ def _label_ends(
         else:
             label[first : last + 1] = np.linspace(floor, level, last + 1 - first)
         last = first
+    astray = slice(fingers[same][0] + SETTLE, last) if same < len(own) - tail else slice(0)
+    labels.most[astray] = pace[len(usual) - tail][0]
+
+
+def _usual_parts(own: tuple[str, ...], usual: tuple[str, ...]) -> tuple[int, int]:
+    """How many events an unusual episode begins with as usual, and how many it ends with so.
+
+    Fingers that opened and had to do so once more had let go of something, which is not usual.
+    """
+    same = 0
+    while same < min(len(own), len(usual)) and own[same] == usual[same]:
+        same += 1
+    tail = 0
+    while tail < min(len(own) - same, len(usual)) and own[-1 - tail] == usual[-1 - tail]:
+        tail += 1
+    if same and same + tail > len(usual) and own[same - 1] == "open":
+        same -= 1
+    return same, tail

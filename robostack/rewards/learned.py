@@ -15,6 +15,7 @@ from robostack import config as configs
 from robostack.data.normalize import Normalizer
 from robostack.rewards.eye import EyeConfig, make_eye
 from robostack.rewards.saved import RewardError, SavedReward
+from robostack.rewards.sight import Sight, require_words
 from robostack.types import Episode, Observation, RobotSpec
 
 ELSEWHERE = (  # instructions of other tasks, where the data have too few to be mismatched
@@ -108,9 +109,11 @@ class RewardData:
         )
 
     def other_task(self, task: str, random: np.random.Generator) -> str:
-        """An instruction that was not given: another of the data, or of elsewhere."""
+        """An instruction that was not given: mostly another of the data, which asks for something
+        else in the same scenes, or one of elsewhere."""
         others = [other for other in self.tasks if other != task]
-        if len(others) < 3 or random.random() < 0.2:
+        mostly = 0.8 if len(others) >= 3 else 0.5  # few would be learned by heart
+        if not others or random.random() >= mostly:
             others += [other for other in ELSEWHERE if other != task]
         return others[random.integers(len(others))]
 
@@ -136,11 +139,12 @@ def came_to(episode: Episode) -> float:
 
 
 def require_pictures(episode: Episode) -> None:
-    """Raise RewardError for an episode without pictures or without an instruction."""
+    """Raise RewardError for an episode without pictures, with pictures of a dead camera, or without
+    an instruction."""
     if not episode.images:
         raise RewardError("the episode has no pictures, and learned rewards look at pictures")
-    if not episode.task.strip():
-        raise RewardError("the episode has no instruction")
+    require_words(episode.task)
+    Sight().take(episode.images, episode.states)
 
 
 class LearnedReward(nn.Module, SavedReward):
@@ -186,12 +190,13 @@ class LearnedReward(nn.Module, SavedReward):
         seen = torch.from_numpy(self.eye.look(episode.images)).to(self.device)
         return seen, self.normalize_state(torch.from_numpy(episode.states).to(self.device))
 
-    def glance(self, observation: Observation) -> tuple[Tensor, Tensor]:
-        """The same of one observation: batches of one."""
-        images = {name: image[None] for name, image in observation.images.items()}
-        state = torch.from_numpy(observation.state[None]).to(self.device)
+    def glance(self, *observations: Observation) -> tuple[Tensor, Tensor]:
+        """The same of single observations."""
+        first = observations[0]
+        images = {name: np.stack([o.images[name] for o in observations]) for name in first.images}
+        states = torch.from_numpy(np.stack([o.state for o in observations])).to(self.device)
         seen = torch.from_numpy(self.eye.look(images)).to(self.device)
-        return seen, self.normalize_state(state)
+        return seen, self.normalize_state(states)
 
     def seen(
         self, data: RewardData, rows: np.ndarray, random: np.random.Generator | None = None

@@ -19,6 +19,8 @@ HELD_OUT, LEAST_HELD_OUT = 7, 4  # every seventh; at least so many of both outco
 MIDWAY = (
     0.4  # share of starts that are no start: what is played may begin anywhere, even at its end
 )
+CLIP = 0.25  # share of successes of which a short stretch is shown, in small steps
+NEAR = 8  # observations between the middle of it and its ends
 OWN = 0.25  # share of anchors that are the episode's own: else they say what, not which pixels
 OFTEN = 3  # successes of one instruction that are labelled by themselves
 ALIKE = 8  # successes with a like instruction that serve as one another's anchors
@@ -26,13 +28,19 @@ ALIKE = 8  # successes with a like instruction that serve as one another's ancho
 
 @dataclass(frozen=True)
 class Lesson:
-    """B episodes, of each a start, a goal and K frames."""
+    """B episodes, of each a start, a goal and K frames.
+
+    All pairs of these are hops, so each lesson is its own rewinding. Some are of a short stretch,
+    some of whose frames are there twice: changed each in its own way they are what a camera shows
+    of a scene that stands still.
+    """
 
     rows: np.ndarray  # i64[B, 2 + K] of the data
     tasks: list[str]  # B instructions, not always the ones that were followed
     kinds: np.ndarray  # i64[B], RIGHT, WRONG or FAILED
     progress: np.ndarray  # f32[B, 2 + K] in [0, 1], NaN where nobody knows
-    most: np.ndarray  # f32[B, 2 + K] in [0, 1], what the progress of a failure cannot exceed
+    most: np.ndarray  # f32[B, 2 + K] in [0, 1], what the progress of failures, and of successes
+    # that undid something and have not yet done it once more, cannot exceed
     done: np.ndarray  # f32[B, 2 + K], 1 where the task is done, NaN where nobody knows
 
 
@@ -43,6 +51,7 @@ class Lessons:
         self.data, self.frames = data, frames
         self.shares = [1 - wrong - failed, wrong, failed]
         self.progress = np.full(len(data.states), np.nan, np.float32)
+        self.most = np.ones(len(data.states), np.float32)  # what progress cannot exceed
         won = [i for i in data.require_successes("the progress estimator") if data.whole[i]]
         for group in _of_a_kind([data.tracks[i].task for i in won]):
             self._label([won[i] for i in group])
@@ -71,7 +80,7 @@ class Lessons:
         events = [find_events(data.spec, data.states[own], data.actions[own]) for own in until]
         labels, _ = label_progress(events, [_coarse(data.seen[own]) for own in until])
         for i, own, label in zip(episodes, until, labels):
-            self.progress[own] = label
+            self.progress[own], self.most[own] = label.progress, label.most
             after = slice(own.stop, data.rows(i).stop)
             self.progress[after][data.done[after]] = 1.0
 
@@ -106,12 +115,11 @@ class Lessons:
         episode = int(pool[random.integers(len(pool))])
         own, task = data.rows(episode), data.tracks[episode].task
         value = self.progress[own]
-        fit = np.flatnonzero(np.isfinite(value)) if kind == RIGHT else np.arange(len(value))
-        pick = np.sort(random.choice(fit, self.frames, replace=len(fit) < self.frames))
+        fit = np.arange(len(value))
+        if kind == RIGHT:
+            fit = np.flatnonzero(np.isfinite(value) | (self.most[own] < 1))
+        pick = self._pick(fit, len(value), kind, random)
         asked = data.other_task(task, random) if kind == WRONG else task
-        late = fit[fit >= len(value) - LATE]
-        if len(late):
-            pick[-1] = late[random.integers(len(late))]
         (start, first), goal = self._start(episode, random), self._goal(episode, asked, random)
         rows = [start, goal, *(own.start + pick)]
         if kind == WRONG:
@@ -120,11 +128,27 @@ class Lessons:
         done = self.done[rows]
         if kind == WRONG:
             done[2:], done[1] = 0, np.nan  # the end of another task than was asked for, perhaps
-        most = np.ones(len(rows))
+        most = np.concatenate(
+            [[1, 1], self.most[own][pick] if kind == RIGHT else np.ones(len(pick))]
+        )
         if kind == FAILED:
             share = pick / (len(value) - 1)
             most[2:] = np.interp(share, [0.5, 1], CEILING)
         return rows, asked, [first, 1.0, *progress], most, done
+
+    def _pick(
+        self, fit: np.ndarray, length: int, kind: int, random: np.random.Generator
+    ) -> np.ndarray:
+        """Frames i64[K] out of those that are fit, in order: of all of the episode and one of its
+        end, or of a short stretch."""
+        if kind == RIGHT and random.random() < CLIP:
+            near = fit[np.abs(fit - fit[random.integers(len(fit))]) <= NEAR]
+            return np.sort(random.choice(near, self.frames))
+        pick = np.sort(random.choice(fit, self.frames, replace=len(fit) < self.frames))
+        late = fit[fit >= length - LATE]
+        if len(late):
+            pick[-1] = late[random.integers(len(late))]
+        return pick
 
     def _start(self, episode: int, random: np.random.Generator) -> tuple[int, float]:
         """A row that hops are counted from, and its progress."""

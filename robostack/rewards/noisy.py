@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from robostack.data.normalize import Normalizer
 from robostack.policy.guidance import RewardGuide
+from robostack.protocols import Scores
 from robostack.rewards.deviation import windows
 from robostack.rewards.eye import EyeConfig, Instruction
+from robostack.rewards.following import LearnedFollower
 from robostack.rewards.learned import LearnedReward
 from robostack.types import Episode, Observation, RobotSpec
 
@@ -129,9 +131,34 @@ class NoisyReward(LearnedReward):
         It judges what was done, not how far it has come.
         """
         seen, states = self.look(episode)
-        asked = self.instruction([episode.task]).expand(len(episode), -1)
-        looked = self.see(self.eye(seen[:-1], states[:-1], asked))
-        chunks = torch.from_numpy(windows(episode.actions, self.config.horizon)).to(self.device)
-        r = self.value(looked, self.normalize_action(chunks), states.new_zeros(len(chunks)))
-        likely = torch.sigmoid(r).cpu().numpy()
+        chunks = windows(episode.actions, self.config.horizon)
+        likely = self._likely(seen[:-1], states[:-1], chunks, episode.task)
         return np.append(likely, likely[-1]).astype(np.float32)
+
+    def _likely(self, seen: Tensor, states: Tensor, chunks: np.ndarray, task: str) -> np.ndarray:
+        """sigmoid(r) f32[N] of chunks f32[N, H, A] that followed N observations."""
+        asked = self.instruction([task]).expand(len(seen), -1)
+        looked = self.see(self.eye(seen, states, asked))
+        x = self.normalize_action(torch.from_numpy(chunks).to(self.device))
+        return torch.sigmoid(self.value(looked, x, x.new_zeros(len(x)))).cpu().numpy()
+
+    def follow(self) -> Following:
+        return Following(self)
+
+
+class Following(LearnedFollower[NoisyReward]):
+    """Keeps the newest observation: it is judged by the action that comes next."""
+
+    def __init__(self, reward: NoisyReward, task: str | None = None):
+        super().__init__(reward, task)
+        self._latest: list[Tensor] = []
+
+    def go_on(self, seen: Tensor, states: Tensor, actions: np.ndarray) -> Scores:
+        """Of the last of these observations alone, which repeats the one before it; before the
+        first action it is neither good nor bad."""
+        line = [torch.cat(both) for both in zip(self._latest, (seen, states))] or [seen, states]
+        self._latest, sure = [x[-1:] for x in line], np.ones(1, np.float32)
+        if not len(actions):
+            return Scores(sure / 2, sure)
+        chunk = windows(actions[-1:], self.reward.config.horizon)
+        return Scores(self.reward._likely(*(x[-2:-1] for x in line), chunk, self.task), sure)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from robostack.protocols import Scores
 from robostack.rewards.calibrate import platt
 from robostack.rewards.eye import EyeConfig, Instruction
-from robostack.rewards.hops import fuse, hop, land, triangle, two_hot
+from robostack.rewards.following import LearnedFollower
+from robostack.rewards.hops import Fusion, hop, land, triangle, two_hot
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import WRONG, Lessons, nearest, spread_over
 from robostack.types import Episode, RobotSpec
@@ -155,11 +156,11 @@ class ProgressEstimator(LearnedReward):
         seen, states = self.seen(data, data.first[[episode]] + data.length[episode] - 1)
         task = data.tracks[episode].task
         vector = self.eye(seen, states, self.instruction([task]))
-        goals = self._goals(task)
+        goals = self.goals(task)
         both = torch.cat([vector.expand(len(goals), -1), goals], -1)
         return self.done(both).squeeze(-1).mean()
 
-    def _goals(self, task: str) -> Tensor:
+    def goals(self, task: str) -> Tensor:
         """Vectors f32[G, D] of the ends of successes that an instruction is measured by."""
         chosen = nearest(task, self.tasks, self.config.goals)
         states = self.normalize_state(self.goal_states[chosen])
@@ -175,32 +176,55 @@ class ProgressEstimator(LearnedReward):
         """The fused potential, the anchors' agreement as confidence, and as terms the three
         estimates and the success head."""
         seen, states = self.look(episode)
-        asked = self.instruction([episode.task])
-        vectors = self.eye(seen, states, asked.expand(len(seen), -1))
-        found = [self._estimates(vectors, goal) for goal in self._goals(episode.task)]
+        return Following(self, episode.task).go_on(seen, states, episode.actions)
+
+    def follow(self) -> Following:
+        return Following(self)
+
+    def _estimates(
+        self, start: Tensor, before: Tensor, vectors: Tensor, goal: Tensor
+    ) -> tuple[Tensor, ...]:
+        """(forward, backward, hop from `before`, probability of success), f32[L] each, of vectors
+        f32[L, D] of an episode that began at f32[D], given those of `stride` before f32[L, D]."""
+
+        def hops(first: Tensor, second: Tensor) -> Tensor:
+            context = torch.cat([start, goal]).expand(len(second), -1)
+            x = torch.cat([context, first, second, second - first], -1)
+            return (self.hops(x).softmax(-1) * self.bins).sum(-1)
+
+        here = torch.cat([start[None], vectors])
+        backward = 1 + hops(goal.expand_as(here), here).clamp(max=0)
+        forward = land(backward[0], hops(start.expand_as(vectors), vectors))
+        done = self.done(torch.cat([vectors, goal.expand_as(vectors)], -1)).squeeze(-1)
+        done = torch.sigmoid(self.platt[0] * done + self.platt[1])
+        return forward, backward[1:], hops(before, vectors), done
+
+
+class Following(LearnedFollower[ProgressEstimator]):
+    """Keeps the vectors of the goals, of the start and of the last `stride` observations."""
+
+    def __init__(self, reward: ProgressEstimator, task: str | None = None):
+        super().__init__(reward, task)
+        self._fusion = Fusion(reward.config.stride)
+        self._past: Tensor | None = None
+
+    def go_on(self, seen: Tensor, states: Tensor, actions: np.ndarray) -> Scores:
+        reward, stride = self.reward, self.reward.config.stride
+        asked = reward.instruction([self.task])
+        vectors = reward.eye(seen, states, asked.expand(len(seen), -1))
+        if self._past is None:  # before the start there was the start
+            self._start, self._past = vectors[0], vectors[:1].expand(stride, -1)
+            self._goals = reward.goals(self.task)
+        line = torch.cat([self._past, vectors])
+        before, self._past = line[: len(vectors)], line[-stride:]
+        found = [reward._estimates(self._start, before, vectors, goal) for goal in self._goals]
         forward, backward, steps, done = (torch.stack(x).mean(0).cpu().numpy() for x in zip(*found))
-        fused, trust, incremental = fuse(forward, backward, steps, self.config.stride)
+        fused, trust, incremental = self._fusion.go_on(forward, backward, steps)
         claim = claimed(done) * np.clip(fused / HALFWAY, 0, 1) ** 2
         potential = claim + (1 - claim) * np.minimum(fused, SURE)
         terms = {"incremental": incremental, "forward": forward, "backward": backward, "done": done}
         terms = {name: np.clip(x, 0, 1).astype(np.float32) for name, x in terms.items()}
         return Scores(np.clip(potential, 0, 1).astype(np.float32), trust, terms)
-
-    def _estimates(self, vectors: Tensor, goal: Tensor) -> tuple[Tensor, ...]:
-        """(forward, backward, hop from `stride` before, probability of success), f32[L] each."""
-        start, length = vectors[0], len(vectors)
-        before = (torch.arange(length) - self.config.stride).clamp(min=0)
-
-        def hops(first: Tensor) -> Tensor:
-            context = torch.cat([start, goal]).expand(length, -1)
-            x = torch.cat([context, first, vectors, vectors - first], -1)
-            return (self.hops(x).softmax(-1) * self.bins).sum(-1)
-
-        backward = 1 + hops(goal.expand(length, -1)).clamp(max=0)
-        forward = land(backward[0], hops(start.expand(length, -1)))
-        done = self.done(torch.cat([vectors, goal.expand(length, -1)], -1)).squeeze(-1)
-        done = torch.sigmoid(self.platt[0] * done + self.platt[1])
-        return forward, backward, hops(vectors[before]), done
 
 
 def claimed(done: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robostack.protocols import Scores
 from robostack.rewards.calibrate import platt
 from robostack.rewards.eye import EyeConfig, Instruction
+from robostack.rewards.following import LearnedFollower
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import BLURRED, HELD_OUT, LATE, LEAST_HELD_OUT, label_done
 from robostack.types import Episode, Observation, RobotSpec
@@ -149,8 +150,10 @@ class SuccessDetector(LearnedReward):
     def explain(self, episode: Episode) -> Scores:
         """Probability of success; sure where it is near 0 or 1."""
         seen, states = self.look(episode)
-        found = self._probability(seen, states, [episode.task] * len(states)).cpu().numpy()
-        return Scores(found, np.abs(2 * found - 1))
+        return Following(self, episode.task).go_on(seen, states, episode.actions)
+
+    def follow(self) -> Following:
+        return Following(self)
 
     def _probability(self, seen: Tensor, states: Tensor, tasks: list[str]) -> Tensor:
         return torch.sigmoid(self.platt[0] * self.logits(seen, states, tasks) + self.platt[1])
@@ -162,6 +165,15 @@ class SuccessDetector(LearnedReward):
 
     def watch(self) -> Watcher:
         return Watcher(self)
+
+
+class Following(LearnedFollower[SuccessDetector]):
+    """Needs nothing of the past: each observation is judged alone."""
+
+    def go_on(self, seen: Tensor, states: Tensor, actions: np.ndarray) -> Scores:
+        tasks = [self.task] * len(states)
+        found = self.reward._probability(seen, states, tasks).cpu().numpy()
+        return Scores(found, np.abs(2 * found - 1))
 
 
 class Watcher:

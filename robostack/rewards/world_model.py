@@ -24,11 +24,14 @@ from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import Lessons
 from robostack.rewards.ranking import contests, fit_ranking, split
 from robostack.rewards.saved import RewardError
+from robostack.rewards.world_model_following import Following, apart
 from robostack.types import Episode, Observation, RobotSpec
 
 MOMENTUM = 0.98  # of the slow encoder
 CONTESTS = 8  # pairs of tries of a training step
-ENERGIES = ("end", "sub-goal", "value")
+ENERGIES = ("end", "sub-goal", "value", "nearest")
+USUAL = 0.95  # share of what was learned from where the members part less than they usually do
+WINDOWS = 256  # by which that is measured
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class WorldModel(LearnedReward):
         self.value = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1))
         self.bank = Bank(width)
         self.register_buffer("ranking", torch.ones(len(ENERGIES)))  # weights, log-odds an energy
+        self.register_buffer("usual", torch.tensor(torch.inf))  # spread of the members
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -105,6 +109,10 @@ class WorldModel(LearnedReward):
     @tasks.setter
     def tasks(self, tasks: tuple[str, ...]) -> None:
         self.bank.tasks = tasks
+
+    @classmethod
+    def restore(cls, spec, settings, arrays, parts) -> WorldModel:
+        return super().restore(spec, settings, _of_before(arrays), parts)
 
     # training --------------------------------------------------------------------------------
     def fit(self, data: RewardData) -> None:
@@ -220,12 +228,23 @@ class WorldModel(LearnedReward):
         state."""
         self.eval()
         self.bank.fill(self.lessons, self._latents, self.config.horizon, self.config.kept)
+        self.usual.copy_(self._usual_spread(data))
         with torch.enable_grad():
             self.ranking.copy_(fit_ranking(self, data, self.kept_groups, self.lessons.labelled))
 
     def _latents(self, rows: np.ndarray) -> Tensor:
         seen, states = self.seen(self.lessons.data, rows)
         return self.slow_eye(seen, states)
+
+    def _usual_spread(self, data: RewardData) -> Tensor:
+        """How far the members part over most of what they were taught, a whole chunk ahead."""
+        random, horizon = np.random.default_rng(0), self.config.horizon
+        episode = random.choice(self.long, WINDOWS)
+        first = data.first[episode] + random.integers(0, data.length[episode] - horizon)
+        actions = torch.from_numpy(data.actions[first[:, None] + np.arange(horizon)])
+        latents = self.slow_eye(*self.seen(data, first))
+        ends = self.imagine(latents, actions.to(self.device))[:, :, -1]
+        return apart(ends).quantile(USUAL).clamp_min(1e-6)
 
     # use -------------------------------------------------------------------------------------
     @torch.inference_mode()
@@ -243,23 +262,17 @@ class WorldModel(LearnedReward):
 
     @torch.inference_mode()
     def explain(self, episode: Episode) -> Scores:
-        """Progress of the success frames that are nearest, as sure as they are near; the value
-        head and the closeness to a final goal as terms."""
-        latents = self.encode(episode)
-        bank = self.bank.of(episode.task, self.config.neighbours)
-        progress, trust = bank.progress(latents)
-        value = self.worth(latents, [episode.task] * len(latents))
-        closeness = torch.exp(-bank.to_end(latents) / bank.scale)
-        terms = {"value": value, "goal": closeness, "nearest": progress}
-        potential = (trust * progress + (1 - trust) * torch.minimum(progress, value)).clamp(0, 1)
-        return Scores(
-            potential.cpu().numpy(),
-            trust.cpu().numpy(),
-            {name: term.cpu().numpy() for name, term in terms.items()},
-        )
+        """Progress of the success frames that are nearest, as sure as they are near and as the
+        members agree on how it came to this; as terms the value head, the closeness to a final
+        goal, and the members' spread: 0 where they part no more than usual, towards 1 beyond."""
+        seen, states = self.look(episode)
+        return Following(self, episode.task).go_on(seen, states, episode.actions)
+
+    def follow(self) -> Following:
+        return Following(self)
 
     def energies(self, latents: Tensor, ends: Tensor, bank: Goals, task: str) -> Tensor:
-        """Of imagined ends f32[N, D] of chunks that began at latents f32[N, D]: f32[N, 3], the
+        """Of imagined ends f32[N, D] of chunks that began at latents f32[N, D]: f32[N, 4], the
         lower the better, in the order of ENERGIES."""
         worth = self.worth(ends, [task] * len(ends))
         return torch.stack(
@@ -267,6 +280,7 @@ class WorldModel(LearnedReward):
                 bank.to_end(ends) / bank.scale,
                 bank.to_sub_goal(latents, ends) / bank.scale,
                 4 * (1 - worth),
+                bank.to_nearest(ends) / bank.scale,
             ],
             dim=1,
         )
@@ -275,7 +289,7 @@ class WorldModel(LearnedReward):
     def imagined_energies(
         self, latents: Tensor, chunks: np.ndarray, task: str, without: int | None = None
     ) -> Tensor:
-        """Energies f32[E, N, 3] by each member of chunks f32[N, H, A] from latents f32[N, D].
+        """Energies f32[E, N, 4] by each member of chunks f32[N, H, A] from latents f32[N, D].
         Episode `without` gives no goals."""
         actions = torch.from_numpy(np.ascontiguousarray(chunks)).to(self.device)
         ends = self.imagine(latents, actions)[:, :, -1]
@@ -290,6 +304,14 @@ class WorldModel(LearnedReward):
         score = -(self.imagined_energies(latent, chunks, observation.task) @ self.ranking)
         spread = score.std(0) if len(score) > 1 else torch.zeros_like(score[0])
         return (score.mean(0) - self.config.pessimism * spread).cpu().numpy()
+
+
+def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of a model from before it knew the energies of today and the usual spread: what it did
+    not know weighs nothing."""
+    short = np.zeros(len(ENERGIES) - len(arrays["ranking"]), np.float32)
+    ranking = np.concatenate([arrays["ranking"], short])
+    return {"usual": np.array(np.inf, np.float32)} | arrays | {"ranking": ranking}
 
 
 def _variance(latents: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from fakes import backwards, square_episode
 
 from robostack.protocols import Explains
 from robostack.rewards.learned import RewardData
-from robostack.rewards.lessons import FAILED, RIGHT, WRONG, Lessons, nearest, spread_over
+from robostack.rewards.lessons import FAILED, NEAR, RIGHT, WRONG, Lessons, nearest, spread_over
 from robostack.rewards.progress import DONE, claimed
 
 HELD_OUT = range(100, 104)
@@ -91,7 +91,7 @@ def test_hops_nearly_undo_themselves(progress):
 def test_nobody_is_done_who_does_not_look_half_way_there(progress, monkeypatch, way, least, most):
     """The success head may be sure of itself; the estimates have a say, too."""
 
-    def estimates(vectors, goal):
+    def estimates(start, before, vectors, goal):
         one = torch.ones(len(vectors))
         return way * one, way * one, 0 * one, one
 
@@ -129,6 +129,46 @@ def test_lessons_say_what_is_known_of_each_kind(lessons):
     assert (tasks[lesson.kinds != WRONG] == right).all()
 
 
+def test_lessons_show_small_steps_and_things_that_stand_still(lessons):
+    """Some hops of a lesson are from a frame to itself, seen in another way."""
+    lesson = lessons.draw(64, np.random.default_rng(1))
+    rows, known = lesson.rows[:, 2:], lesson.progress[:, 2:]
+    right = (lesson.kinds == RIGHT).nonzero()[0]
+    twice = [i for i in right if len(set(rows[i])) < rows.shape[1]]
+    assert 0.1 < len(twice) / len(right) < 0.5
+    for i in twice:
+        assert np.ptp(rows[i]) <= 2 * NEAR
+        same = rows[i][:, None] == rows[i]
+        assert (np.abs(known[i][:, None] - known[i])[same] == 0).all()
+        assert (known[i] == lessons.progress[rows[i]]).all()
+
+
+def dropped(seed):
+    """Grasped, dropped, and grasped once more: usually squares are grasped once."""
+    episode = square_episode(seed, steps=40)
+    actions = episode.actions.copy()
+    actions[10:16, 2] = 1  # closed until step 15
+    actions[30:, 2] = 1
+    return replace(episode, actions=actions)
+
+
+def test_what_was_dropped_counts_for_no_more_than_a_new_grasp(progress):
+    usual = [square_episode(s, steps=20) for s in range(4)]
+    for episode in usual:
+        episode.actions[10:, 2] = 1
+    data = RewardData([*usual, dropped(4)], progress.eye)
+    found = Lessons(data, frames=4, wrong=0.0, failed=0.0)
+    own = data.rows(4)
+    undone = np.flatnonzero(found.most[own] < 1)
+    assert undone[0] == 16 + 3 and found.most[own][undone] == pytest.approx(0.5)
+    assert np.isnan(found.progress[own][undone]).all()
+    lesson = found.draw(400, np.random.default_rng(0))
+    shown = np.isin(lesson.rows, own.start + undone)
+    assert shown[:, 2:].any() and not shown[:, :2].any()
+    assert lesson.most[shown] == pytest.approx(0.5) and (lesson.most[~shown] == 1).all()
+    assert (lesson.done[shown] == 0).all()
+
+
 def test_tries_that_were_cut_off_before_anybody_was_done_are_no_failures(progress):
     whole = [square_episode(s, success=s % 2 == 0) for s in range(4)]
     short = [square_episode(s, steps=4, success=False) for s in range(4, 8)]
@@ -162,3 +202,34 @@ def test_a_task_counts_as_complete_from_even_odds_on_and_hardly_at_one_in_ten():
     assert claim[3] == pytest.approx(DONE) and claim[2] < DONE < claim[4]
     assert claim[1] < 0.03 and claim[0] < 1e-6 and claim[5] > 1 - 1e-6
     assert (np.diff(claim) > 0).all()
+
+
+def played(episode, order):
+    """The observations `order` of an episode, each seen anew through the camera's noise."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 30, (len(order), 32, 32, 3), dtype=np.uint8)
+    frames = episode.images["top"][order]
+    return replace(
+        episode,
+        images={"top": np.where(frames > 200, frames, noise)},
+        states=(0.01 * random.normal(size=(len(order), 1))).astype(np.float32),
+        actions=np.resize(episode.actions, (len(order) - 1, 3)),
+        stamps=np.arange(len(order)) / 10.0,
+    )
+
+
+@pytest.mark.parametrize("seed", HELD_OUT)
+def test_what_is_undone_is_no_longer_worth_what_it_was(progress, seed):
+    """To the end, and all the way back: done, and then not."""
+    there_and_back = [*range(17), *range(15, -1, -1)]
+    score = progress.score(played(square_episode(seed), there_and_back))
+    assert score[16] > 0.6 and score[-1] < score[16] - 0.4
+    assert order(score[:17]) > 0.8 and order(score[16:]) < -0.8
+
+
+@pytest.mark.parametrize("seed", HELD_OUT)
+@pytest.mark.parametrize("at", [4, 8, 12])
+def test_what_is_held_still_for_long_makes_no_progress_meanwhile(progress, seed, at):
+    still = [*range(at), *([at] * 60)]
+    score = progress.score(played(square_episode(seed), still))[at + 4 :]
+    assert np.ptp(score) < 0.15 and abs(score[-10:].mean() - score[:10].mean()) < 0.05
