@@ -187,6 +187,29 @@ def test_silence_ends_in_rest_and_not_in_zeros_or_the_last_velocity(name):
             assert abs(held[column] - moving[column]) < 0.2 and held[column] != 0
 
 
+@pytest.mark.parametrize("name", FUZZED)
+def test_from_whatever_it_does_it_stops_in_the_time_that_it_says(name):
+    kind, backend, hz = FUZZED[name]
+    rng = np.random.default_rng(3)
+    slowest, said = 0, []
+    for _ in range(20):
+        robot = wide(kind, backend, 1, rng, command_hz=hz)
+        safety, plant = Safety(robot), Plant(robot, rng, ideal=True)
+        safety.seed(plant.at)
+        longest = 0
+        for end in rng.choice([-1e3, 1e3], 30):
+            for _ in range(rng.integers(1, 12)):
+                plant.obey(safety.step(np.array([end]), plant.at))
+            steps = 0
+            while not safety.resting:
+                plant.obey(safety.step(None, plant.at))
+                steps += 1
+            longest = max(longest, steps)
+        assert longest <= round(safety.stops_within * robot.rate)
+        slowest, said = slowest + longest, [*said, safety.stops_within * robot.rate]
+    assert slowest > 0.3 * sum(said)  # and it does not say too much; not all get fast
+
+
 def test_what_is_not_measured_any_more_brakes():
     robot = moved()
     safety, measured = seeded(robot)
@@ -229,27 +252,36 @@ def test_an_arm_that_is_blocked_is_not_wound_up():
     assert safety.away(blocked - 0.25) == ["a", "b"]
 
 
-def test_after_a_hold_it_starts_from_where_the_arm_was_moved_to():
-    robot = jointed()
+@pytest.mark.parametrize("name", ["targets", "targets at 500 Hz", "integrated here"])
+def test_an_arm_that_was_moved_is_gone_after_within_the_limits(name):
+    robot = ROBOTS[name]
     safety, measured = seeded(robot, 0.0)
-    safety.resume(measured + 0.1)  # a lag: the command stays
-    assert np.allclose(safety.command[:2], 0.0)
-    safety.resume(measured + 0.5)  # somebody moved it
-    assert np.allclose(safety.command[:2], 0.5)
-    first = safety.step(np.array([1.0, 1.0, 0]), measured + 0.5)
-    assert np.abs(first[:2] - 0.5).max() < 0.003
+    assert not safety.displaced(measured + 0.09)  # a lag: the command stays
+    assert len(safety.displaced(measured + 0.5)) == 2
+    commands, goal = [safety.command], np.array([0.5, -0.2])  # out of the box of `integrated here`
+    there = False
+    while not there:
+        there = safety.approach(goal)
+        commands.append(safety.command)
+        assert len(commands) < robot.rate
+    assert np.allclose(safety.placed[:2], goal, atol=1e-6)
+    for wish in ([1.0] * 3 + [-1.0] * 3) * 20:
+        commands.append(safety.step(np.full(len(robot.actions), wish), goal))
+    assert_legal(robot, np.array(commands))
 
 
 def test_the_limits_of_the_simulated_robot_alter_nothing_that_a_spec_allows():
     robot = RobotConfig.load("configs/robot/sim.yaml")
     safety = Safety(robot)
     measured = np.zeros(len(robot.state))
-    measured[:3] = 0, 0, 1.0
+    measured[:3] = 0, 0, 1.2
     safety.seed(measured)
     rng = np.random.default_rng(0)
     for _ in range(500):  # of the whole range, from end to end
         wish = rng.choice([-1.0, 1.0, rng.uniform(-1, 1)], 7)
+        wish[:3] *= np.where(wish[:3] * (measured[:3] - (0, 0, 1.2)) > 0, 0.1, 1)  # not to the edge
         assert np.array_equal(safety.step(wish, measured), wish)
+        measured[:3] += 0.4 * 0.05 * wish[:3]  # as OSC does
     assert not any(safety.limited.values()) and safety.clipped == 0
 
 
