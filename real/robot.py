@@ -120,9 +120,11 @@ class Timeouts:
     deadman: float = 0.1  # the operator's deadman switch
     estop: float = 0.0  # heartbeat on `estop`; 0: none is asked for
     chunk: float = 2.0  # stamp of the observation that a chunk answers
+    blind: float = 0.2  # what the policy could be shown; then it does not stand behind its chunk
+    device: float = 0.15  # what an operator's device said on its topic; `joy` has to repeat
 
     def __post_init__(self) -> None:
-        for key in ("state", "alive", "deadman", "chunk"):
+        for key in ("state", "alive", "deadman", "chunk", "blind", "device"):
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"timeouts.{key}: expected more than 0, got {getattr(self, key)}")
         if not 0 <= self.estop < math.inf:

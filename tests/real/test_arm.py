@@ -9,6 +9,7 @@ from arms import excess, jointed, moved
 from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP, ArmController
 from robostack.real.messages import Chunk
 from robostack.real.robot import Timeouts
+from robostack.real.teleop.topics import JoyInput
 
 NEVER = 1e9
 
@@ -224,6 +225,26 @@ def test_a_silent_deadman_switch_is_a_released_one():
     world.run(world.robot.timeouts.deadman + 0.02)
     assert world.command.source == HOLD
     assert ticks_to_rest(world) < 15
+
+
+def test_a_pad_out_of_range_with_its_stick_pushed_moves_the_arm_no_longer_than_is_said():
+    world, pad = World(jointed()), JoyInput(jointed().timeouts.device)
+    last = world.heard + 1.02
+
+    def operate():
+        tick = round((world.heard - 50) * world.robot.rate)
+        if tick % 5 == 0 and world.heard < last:
+            pad.feed([1.0], [1], world.heard)  # as often as a joy node repeats
+        if tick % 5 == 3:
+            world.held = pad.poll(world.heard).alive  # as the teleop node asks
+            world.chunk(1.0, rows=2, operator=True)
+
+    world.run(1.0, operate)
+    assert world.command.source == OPERATOR and not world.resting
+    last = world.heard
+    world.run(0.05 + world.robot.timeouts.device + 0.02, operate)
+    assert world.command.source == HOLD and not world.held
+    assert ticks_to_rest(world)
 
 
 def test_the_emergency_stop_is_latched_and_left_only_when_its_cause_is_gone():
