@@ -263,8 +263,9 @@ def _limits(action: Action, robot: RobotConfig) -> tuple[float, ...]:
     )
     velocity = INSIDE * action.velocity * dt
     if action.kind != "absolute":
-        # rounding may not count as too fast: what is over the bounds is cut from the command
-        velocity = min(velocity, (1 + 1e-9) * gain * min(action.high, -action.low))
+        # rounding may not count as too fast: what is over the bounds is cut from the command, and
+        # must be less than what that does to the jerk of a slow axis
+        velocity = min(velocity, (1 + 1e-12) * gain * min(action.high, -action.low))
     return (
         *(*robot.allowed(action), velocity, INSIDE * action.acceleration * dt**2),
         *(INSIDE * action.jerk * dt**3, gain, action.max_error or np.inf),

@@ -229,7 +229,8 @@ def test_a_silent_deadman_switch_is_a_released_one():
 
 def test_a_pad_out_of_range_with_its_stick_pushed_moves_the_arm_no_longer_than_is_said():
     world, pad = World(jointed()), JoyInput(jointed().timeouts.device)
-    last = world.heard + 1.02
+    world.run(0.3)
+    last = world.heard + 1.0
 
     def operate():
         tick = round((world.heard - 50) * world.robot.rate)
@@ -239,7 +240,7 @@ def test_a_pad_out_of_range_with_its_stick_pushed_moves_the_arm_no_longer_than_i
             world.held = pad.poll(world.heard).alive  # as the teleop node asks
             world.chunk(1.0, rows=2, operator=True)
 
-    world.run(1.0, operate)
+    world.run(0.3, operate)
     assert world.command.source == OPERATOR and not world.resting
     last = world.heard
     world.run(0.05 + world.robot.timeouts.device + 0.02, operate)
