@@ -16,6 +16,8 @@ import numpy as np
 from robostack.real.messages import Chunk
 from robostack.real.robot import RobotConfig
 from robostack.real.safety import Safety
+from robostack.real.samples import BACK
+from robostack.real.steady import Steady
 from robostack.real.voices import Voice
 
 HOLD, POLICY, OPERATOR, STOP = range(4)  # sources, as `executed` tells them
@@ -33,7 +35,7 @@ class Command:
     motion: np.ndarray  # f64[3, A]: it and its derivatives, see Safety.motion
     speed: np.ndarray  # f64[A] [m/s or rad/s], 0 for levels
     placed: np.ndarray  # f64[A] [m or rad], see Safety.placed
-    began: bool  # the command was put to where the arm was measured
+    began: bool  # the first that is sent since it was put to where the arm was measured
     source: int  # one of HOLD, POLICY, OPERATOR, STOP
     reason: str  # why it holds or stops; "" while somebody moves it
     send: bool  # False: the arm is at rest and has been told so often enough
@@ -68,6 +70,10 @@ class ArmController:
         self._needed = np.array([self._states[name] for name in self.safety.needed], int)
         self._values = np.full(len(self._states), np.nan)
         self._ages = np.full(len(self._states), -np.inf)  # when each was heard
+        self._stamps = np.full(len(self._states), -np.inf)  # of each, where its driver gives any
+        self._repeats = np.full(len(self._states), -np.inf)  # when one that is no news was heard
+        self._steady = Steady(self.safety.tolerance)
+        self._following = False  # the command goes after an arm that was moved while it rested
         kinds = np.array([a.kind for a in robot.actions.values()])
         self._lasting = (kinds == "absolute") | (kinds == "level")  # the last of a period counts
         self._per_period = round(robot.rate / robot.control_hz)
@@ -79,13 +85,22 @@ class ArmController:
         self._lock = threading.RLock()
 
     # what is heard ------------------------------------------------------------------------
-    def measure(self, values: Mapping[str, float], heard: float) -> None:
-        """States by name. One that is not finite counts as not heard."""
+    def measure(self, values: Mapping[str, float], heard: float, stamp: float = 0.0) -> None:
+        """States by name, of the instant `stamp` on the driver's clock; 0: it gives none.
+
+        One that is not finite counts as not heard, and so does one whose stamp is not later than
+        its last: a driver that hangs may repeat its last message for ever.
+        """
+        row = np.full(len(self._states), np.nan)
         with self._lock:
             for name, value in values.items():
-                if np.isfinite(value):
-                    self._values[self._states[name]] = value
-                    self._ages[self._states[name]] = heard
+                i = self._states[name]
+                if stamp > 0 and 0 <= self._stamps[i] - stamp < BACK:
+                    self._repeats[i] = heard
+                elif np.isfinite(value):
+                    self._values[i] = row[i] = value
+                    self._ages[i], self._stamps[i] = heard, stamp or -np.inf
+            self._steady.add(row, heard)
 
     def alive(self, value: bool, heard: float) -> None:
         with self._lock:
@@ -139,6 +154,8 @@ class ArmController:
                 raise ValueError(f"still there: {'; '.join(there)}")
             self.causes.latched.clear()
             self._flush(now)
+            self.safety.trust()
+            self._following = self.safety.seeded  # it begins anew, where the arm is
 
     def _present(self, heard: float) -> list[str]:
         """Causes for a stop, or against ending it, that are there now."""
@@ -167,30 +184,63 @@ class ArmController:
             self._watch_clock(now, heard)
             measured = self._measured(heard)
             if not self.safety.seeded:
-                stale = self._stale(heard)
-                if stale:
+                unknown = self._begin(measured, heard)
+                if unknown:
                     source = STOP if self.causes.latched else HOLD
-                    reason = f"not measured yet: {', '.join(stale)}"
-                    return self._say(source, reason, heard, send=False)
-                self.safety.seed(measured)
+                    return self._say(source, f"not measured yet: {unknown}", heard, send=False)
             self._watch_causes(measured, heard)
             source, reason = self._who(measured, now, heard)
+            moved = self._look_after(measured, heard)
             wish = None
-            if source in (POLICY, OPERATOR):
+            if source in (POLICY, OPERATOR) and moved:
+                source, reason = HOLD, moved
+            elif source in (POLICY, OPERATOR):
                 wish = self._voice(source == OPERATOR).wish(now, self.safety.motion)
                 if wish is None:
                     who = "operator" if source == OPERATOR else "policy"
                     source, reason = HOLD, f"the {who} has no plan"
-            if wish is not None and not self._moved and heard - self._rested > SETTLED:
-                self.safety.resume(measured)
-            self._moved = wish is not None
-            self.safety.step(wish, measured)
-            return self._say(source, reason, heard, send=True)
+            self._moved, silent = wish is not None, self._following
+            if self._following:
+                self._following = not self.safety.approach(self._agreed(measured, heard))
+            else:
+                self.safety.step(wish, measured)
+            return self._say(source, reason, heard, send=not silent)
+
+    def _begin(self, measured: np.ndarray, heard: float) -> str:
+        """Takes the arm where its samples agree that it is. -> what is not known for that."""
+        agreed = self._agreed(measured, heard)
+        unknown = [name for name in self.safety.needed if np.isnan(agreed[self._states[name]])]
+        if not unknown:
+            self.safety.seed(agreed)
+        return ", ".join(self._stale(heard)) or self._differing(unknown)
+
+    def _look_after(self, measured: np.ndarray, heard: float) -> str:
+        """Whether the arm was moved while it rested: then the command goes after it, untold. One
+        sample alone may say so, and nobody moves it; several have to before anything follows. ->
+        why nobody may move it yet"""
+        if self._moved or not self._following and heard - self._rested <= SETTLED:
+            return ""  # it may lag
+        agreed = self._agreed(measured, heard)
+        if not self._following:
+            moved = self.safety.displaced(measured)
+            if not moved:
+                return ""
+            self._following = bool(self.safety.displaced(agreed))
+            if not self._following:
+                return f"{', '.join(moved)}: measured far from where it was left"
+        unknown = [name for name in self.safety.needed if np.isnan(agreed[self._states[name]])]
+        return self._differing(unknown) or "the arm was moved; its command follows"
+
+    def _differing(self, names: list[str]) -> str:
+        return f"{', '.join(names)}, its samples do not agree" if names else ""
+
+    def _agreed(self, measured: np.ndarray, heard: float) -> np.ndarray:
+        return np.where(np.isnan(measured), np.nan, self._steady.at(heard))
 
     def _say(self, source: int, reason: str, heard: float, send: bool) -> Command:
         self.reason = reason
         action = self.safety.command
-        if self._moved or not self.safety.resting:
+        if self._moved or not (self.safety.resting or self._following):
             self._rested = heard
         executed = None
         if self.safety.seeded:
@@ -198,11 +248,14 @@ class ArmController:
         if len(self._period) == self._per_period:
             executed = np.where(self._lasting, action, np.mean(self._period, axis=0))
             self._period = []
-        began, self._seeds = self.safety.seeds > self._seeds, self.safety.seeds
+        send = send and heard - self._rested <= QUIET
+        began = self.safety.seeds > self._seeds
+        if send:
+            self._seeds = self.safety.seeds
         return Command(
             action,
             *(self.safety.motion, self.safety.speed, self.safety.placed, began),
-            *(source, reason, send and heard - self._rested <= QUIET, executed),
+            *(source, reason, send, executed),
         )
 
     def _watch_clock(self, now: float, heard: float) -> None:
@@ -217,6 +270,11 @@ class ArmController:
         old = heard - self._ages[self._needed] > self.robot.timeouts.state
         return [name for name, late in zip(self.safety.needed, old) if late]
 
+    def _repeating(self, heard: float) -> str:
+        late = heard - self._repeats <= self.robot.timeouts.state
+        names = [name for name in self.safety.needed if late[self._states[name]]]
+        return f" (the stamps of {', '.join(names)} stand still)" if names else ""
+
     def _measured(self, heard: float) -> np.ndarray:
         fresh = heard - self._ages <= self.robot.timeouts.state
         return np.where(fresh, self._values, np.nan)
@@ -228,9 +286,13 @@ class ArmController:
     def _watch_causes(self, measured: np.ndarray, heard: float) -> None:
         if self._heartless(heard):
             self.trip("heartbeat", "the heartbeat on `estop` was lost")
-        away = self.safety.away(measured) if self._moved or not self.safety.resting else []
+        moving = not self._following and (self._moved or not self.safety.resting)
+        away = self.safety.away(measured) if moving else []
         if away:
             self.trip("strayed", f"{', '.join(away)}: the arm is not where it was told to be")
+        if self.safety.stuck:
+            names = ", ".join(self.safety.stuck)
+            self.trip("stuck", f"{names}: told to move, and measured to stay")
 
     def _who(self, measured: np.ndarray, now: float, heard: float) -> tuple[int, str]:
         """Who may move the arm, or why nobody may."""
@@ -265,7 +327,7 @@ class ArmController:
         stale = self._stale(heard)
         if stale:
             self.counts["ticks without a state"] += 1
-            return f"not measured: {', '.join(stale)}"
+            return f"not measured: {', '.join(stale)}{self._repeating(heard)}"
         if heard - self._advanced > FROZEN:
             return "the clock stands still"
         return ""

@@ -22,6 +22,8 @@ REST = 1e-9  # of the jerk limit: slower than this is at rest
 HALVINGS = 40
 SAME = 1e-9  # closer than this, relatively, is as wished for
 ROUNDED = 1e-13  # closer than this differs only because it was multiplied and divided
+SHOWN = 4.0  # an axis that is measured to move a quarter as far as it was told to follows
+NEAR = 0.95  # of the largest distance from what is measured: something holds the axis back
 
 
 @njit(cache=True)
@@ -128,11 +130,11 @@ def narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J):
 def follow(state, limits, wish, at, stop):
     """One step of an axis that goes after a position, in place.
 
-    `state` f64[7] and `limits` f64[7] as in `step`. The wish is held within `error` of what is
+    `state` f64[9] and `limits` f64[7] as in `step`. The wish is held within `error` of what is
     measured, where that is known. The derivatives of a wish that jumps, or that is held back, are
     taken to be 0: no axis could follow them.
     """
-    x, v, a, before, rv_before, legal_low, legal_high = state
+    x, v, a, before, rv_before, legal_low, legal_high = state[:7]
     low, high, V, A, J, _, error = limits
     legal_low, legal_high = narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J)
     r = rv = np.nan
@@ -149,26 +151,49 @@ def follow(state, limits, wish, at, stop):
             ra = 0.0
         wanted = pursue(x, v, a, r, rv, ra, A, J)
     a = toward(wanted, x, v, a, legal_low, legal_high, V, A, J)
-    state[:] = x + (v + a), v + a, a, r, rv, legal_low, legal_high
+    state[:7] = x + (v + a), v + a, a, r, rv, legal_low, legal_high
+
+
+@njit(cache=True)
+def owed(x, before, at):
+    """How far an axis may be from where it is measured, because it was told to and has not shown.
+
+    x is where it may have been, `before` and `at` what was and is measured. Only motion in the
+    commanded direction shows anything, so what is measured by a sensor that stands still, and told
+    again and again, never counts.
+    """
+    ahead, moved = x - before, at - before
+    if np.isnan(ahead):
+        return 0.0
+    if ahead * moved > 0:
+        ahead -= math.copysign(min(abs(ahead), SHOWN * abs(moved)), ahead)
+    return ahead
 
 
 @njit(cache=True)
 def flow(state, limits, wish, at, stop, integrates):
     """One step of an axis that goes after a velocity, in place, as `follow`.
 
-    Where the robot integrates the velocity, x is what is measured; where it is integrated here,
-    what is measured only keeps x from running away from it.
+    Where the robot integrates the velocity, x is what is measured and what is `owed` to it, and
+    both ends of that stay within the limits. Where it is integrated here, x goes on from itself.
+    Either way what is measured keeps x from running away from it.
     """
-    x, v, a, _, rv_before, legal_low, legal_high = state
+    x, v, a, before, rv_before, legal_low, legal_high = state[:7]
     low, high, V, A, J, gain, error = limits
     rv = wish * gain
     if integrates:
         legal_low, legal_high = narrowed(legal_low, legal_high, x, v, a, low, high, V, A, J)
-        if (x - at) * rv > error * abs(rv):
-            rv = 0.0
+        ahead = x - at
+    elif np.isnan(at) and np.isnan(before):  # nothing measures it
+        x = ahead = 0.0
+        legal_low, legal_high = low, high
     else:
-        x = 0.0 if np.isnan(at) else at
-        legal_low, legal_high = min(low, x), max(high, x)
+        if not np.isnan(at):
+            x, before = at + owed(x, before, at), at
+        ahead = x - before
+        legal_low, legal_high = min(low + max(ahead, 0.0), x), max(high + min(ahead, 0.0), x)
+    if ahead * rv > error * abs(rv):
+        rv = 0.0
     if stop:
         wanted, rv = brake(v, a, A, J), np.nan
     else:
@@ -177,15 +202,33 @@ def flow(state, limits, wish, at, stop, integrates):
             ra = 0.0
         wanted = match(v, a, rv, ra, A, J)
     a = toward(wanted, x, v, a, legal_low, legal_high, V, A, J)
-    state[:] = x + (v + a), v + a, a, np.nan, rv, legal_low, legal_high
+    state[:7] = x + (v + a), v + a, a, before, rv, legal_low, legal_high
+
+
+@njit(cache=True)
+def held_back(state, limits, direction, at, stop):
+    """Counts the steps in which an axis is told to go on and is measured to stay, in place.
+
+    It is as far ahead as it may be, and where it is measured has not come on since by a tenth of
+    that.
+    """
+    ahead, error = state[0] - at, limits[6]
+    if stop or not (ahead * direction > 0 and abs(ahead) >= NEAR * error):
+        state[7] = 0.0
+    elif state[7] == 0 or abs(at - state[8]) > 0.1 * error:
+        state[7], state[8] = 1.0, at
+    else:
+        state[7] += 1
 
 
 @njit(cache=True)
 def step(moving, integrates, states, limits, wishes, at, stop, out, altered):
     """One step of every axis, in place.
 
-    `states` f64[n, 7]: x, v, a; the last target's position and velocity, NaN without one; the
-    range that is legal, which is wider than the limits where the axis was found outside them.
+    `states` f64[n, 9]: x, v, a; the last target's position (of a moving axis that the robot
+    integrates: what was measured last) and velocity, NaN without one; the range that is legal,
+    which is wider than the limits where the axis was found outside them; for how many steps it has
+    been held back, and where it was measured then.
     `limits` f64[n, 7]: low, high, velocity, acceleration, jerk; what a wish of 1 is in a step,
     for axes that are `moving`, which may be integrated here (`integrates`); the largest distance
     from what is measured. `wishes` and what is measured, `at`, f64[n]. With `stop` every axis
@@ -195,11 +238,29 @@ def step(moving, integrates, states, limits, wishes, at, stop, out, altered):
         if moving[i]:
             flow(states[i], limits[i], wishes[i], at[i], stop, integrates[i])
             out[i] = states[i, 1] / limits[i, 5]
+            held_back(states[i], limits[i], wishes[i], at[i], stop)
         else:
             follow(states[i], limits[i], wishes[i], at[i], stop)
             out[i] = states[i, 0]
+            held_back(states[i], limits[i], wishes[i] - at[i], at[i], stop)
         if not stop:
             differs, size = abs(out[i] - wishes[i]), 1 + abs(wishes[i])
             if differs < ROUNDED * size:
                 out[i] = wishes[i]
             altered[i] += differs > SAME * size
+
+
+@njit(cache=True)
+def stopping(V, A, J):
+    """Steps that `brake` takes at most, from whatever state within the limits."""
+    most = 0
+    for i in range(101):
+        a = A * (i / 50 - 1)
+        v = V if a <= 0 else min(max(V - a * a / (2 * J) + a / 2, 0.0), V)  # more is not safe
+        steps = 0
+        while steps < LONGEST and not (abs(v) <= REST * J and abs(a) <= REST * J):
+            a = brake(v, a, A, J)
+            v += a
+            steps += 1
+        most = max(most, steps)
+    return most

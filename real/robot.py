@@ -79,7 +79,7 @@ class Action:
     jerk: float = 0.0
     state: str = ""  # the state that measures what this moves [m or rad]
     position: Range | None = None  # where that may be; absolute: low to high unless given
-    max_error: float = 0.0  # [m or rad] between an absolute target and what is measured
+    max_error: float = 0.0  # [m or rad] between where it was told to be and what is measured
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -89,10 +89,12 @@ class Action:
         for key in ("velocity", "acceleration", "jerk", "scale"):
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"{key}: expected a positive number, got {getattr(self, key)}")
-        if self.kind == "absolute" and not (self.state and 0 < self.max_error < math.inf):
+        if self.kind == "absolute" and not self.state:
+            raise ConfigError("expected `state`, the name of the state that measures it")
+        if self.state and not 0 < self.max_error < math.inf:
             raise ConfigError(
-                "expected `state`, the name of the state that measures it, and a positive "
-                f"`max_error`; got {self.state!r} and {self.max_error}"
+                f"max_error: of what {self.state} measures expected a positive number, got "
+                f"{self.max_error}"
             )
         if self.kind != "absolute" and not self.low < 0 < self.high:
             raise ConfigError(f"expected low < 0 < high, 0 being rest; got {self.low}, {self.high}")
@@ -118,9 +120,11 @@ class Timeouts:
     deadman: float = 0.1  # the operator's deadman switch
     estop: float = 0.0  # heartbeat on `estop`; 0: none is asked for
     chunk: float = 2.0  # stamp of the observation that a chunk answers
+    blind: float = 0.2  # what the policy could be shown; then it does not stand behind its chunk
+    device: float = 0.15  # what an operator's device said on its topic; `joy` has to repeat
 
     def __post_init__(self) -> None:
-        for key in ("state", "alive", "deadman", "chunk"):
+        for key in ("state", "alive", "deadman", "chunk", "blind", "device"):
             if not 0 < getattr(self, key) < math.inf:
                 raise ConfigError(f"timeouts.{key}: expected more than 0, got {getattr(self, key)}")
         if not 0 <= self.estop < math.inf:
@@ -173,7 +177,8 @@ class RobotConfig:
     cameras: dict[str, Camera] = field(default_factory=dict)
     grippers: dict[str, Gripper] = field(default_factory=dict)
     conventions: dict[str, str] = field(default_factory=dict)
-    workspace: dict[str, Range] = field(default_factory=dict)  # state -> where the policy may be
+    workspace: dict[str, Range] = field(default_factory=dict)  # state -> where that may be: of an
+    # axis a limit as `position` is; of others where the policy may be, once it is measured there
     timeouts: Timeouts = field(default_factory=Timeouts)
     command_hz: float = 0.0  # [Hz] of commands, a multiple of control_hz; 0: control_hz
     blend: float = 0.1  # [s] in which what an arm is doing fades into a new chunk
@@ -197,6 +202,10 @@ class RobotConfig:
         for name in self.workspace:
             if name not in self.state:
                 raise _unknown("workspace", name, self.state)
+        for name, action in self.actions.items():
+            low, high = self.allowed(action)
+            if not low < high:
+                raise ConfigError(f"actions.{name}: nothing of its range is in the workspace")
         self._check_arms()
         steps = self.rate / self.control_hz
         if abs(steps - round(steps)) > 1e-9 or steps < 1:
@@ -235,6 +244,12 @@ class RobotConfig:
             control_hz=self.control_hz,
             conventions=dict(self.conventions),
         )
+
+    def allowed(self, action: Action) -> Range:
+        """Where what an action moves may be [m or rad], and be within the workspace."""
+        low, high = action.allowed
+        least, most = self.workspace.get(action.state, (low, high))
+        return max(low, least), min(high, most)
 
     @property
     def sources(self) -> dict[str, Source]:

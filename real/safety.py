@@ -14,6 +14,9 @@ from robostack.real.robot import Action, RobotConfig
 
 INSIDE = 1 - 1e-6  # of a limit is used, so that rounding on the wire cannot exceed it
 STRAYED = 2.0  # times max_error between command and arm is more than a lag: something is in the way
+STUCK = 0.5  # [s] for which an axis may be told to go on and be measured to stay
+AGREE = 0.1  # of max_error: samples that differ by less say the same
+THERE = 1e-6  # of max_error: closer to where it was to go
 
 
 class UnsafeAction(ValueError):
@@ -27,12 +30,15 @@ class Safety:
     after; a `delta` or `velocity` action is the velocity, because a displacement in every control
     period is one. Limits on position, velocity, acceleration and jerk hold for the differences of
     consecutive commands, across chunks, sources, stops and resets, whatever is asked for, because
-    every command leaves a legal way to stop. Nothing here can be switched off.
+    every command leaves a legal way to stop. Nothing here can be switched off. An arm that was
+    moved while it rested is gone after within the limits, too (`approach`), by commands that are
+    not sent; only the very first command is put to where the arm is (`seed`).
 
     Where velocities are sent, the robot integrates them and position limits are about the measured
-    position: from there, the displacements still to be commanded until rest stay inside. Outside
-    the limits an axis may only move back in. Axes are limited one by one: where one is slowed, the
-    path between the ends bends, and the speed along it may be root n times that of an axis.
+    position, and about where the axis may be if what is measured is late or stands still: from
+    both, the displacements still to be commanded until rest stay inside. Outside the limits an axis
+    may only move back in. Axes are limited one by one: where one is slowed, the path between the
+    ends bends, and the speed along it may be root n times that of an axis.
     """
 
     def __init__(self, robot: RobotConfig):
@@ -51,13 +57,20 @@ class Safety:
         states = list(robot.state)
         self._state = np.array([states.index(a.state) if a.state else -1 for a in axes], np.int64)
         self._measures = self._state >= 0
-        self._watched = [(n, states.index(n), *span) for n, span in robot.workspace.items()]
+        moved = {a.state for a in axes}  # of those the workspace is a limit of the axis
+        self._watched = [
+            (n, states.index(n), *span) for n, span in robot.workspace.items() if n not in moved
+        ]
+        self._sent = np.flatnonzero(self._measures & (self._integrates | ~self._moving))
+        self.tolerance = np.full(len(states), np.inf)  # f64[S] between samples of one place
+        self.tolerance[self._state[self._sent]] = AGREE * self._limits[self._sent, 6]
+        self._goal = np.full(len(self._sent), np.nan)  # of `approach`
         self.needed = sorted({a.state for a in axes if a.state} | set(robot.workspace))
         # a velocity is divided and multiplied again: rounding must not take it out of its bounds
         self._least, self._most = np.where(
             self._moving, self._bounds[:, self._axis], [[-np.inf], [np.inf]]
         )
-        self._axes_state = np.zeros((len(axes), 7))  # as braking.step has it
+        self._axes_state = np.zeros((len(axes), 9))  # as braking.step has it
         self._command = self._bounds[0].copy()  # levels begin at their lower bound
         self.seeds = 0  # how often it was
         # compiled now (once on a machine, then read from a cache) and not at the first command
@@ -81,7 +94,7 @@ class Safety:
             raise UnsafeAction(f"the state that measures {', '.join(missing)} is not known")
         x = np.where(self._measures, at, 0.0)
         self._axes_state[:] = np.nan
-        self._axes_state[:, 0], self._axes_state[:, 1:3] = x, 0.0
+        self._axes_state[:, 0], self._axes_state[:, [1, 2, 7]] = x, 0.0
         self._axes_state[:, 5] = np.minimum(self._limits[:, 0], x)
         self._axes_state[:, 6] = np.maximum(self._limits[:, 1], x)
         self._command[self._axis] = np.where(self._moving, 0.0, x)
@@ -91,22 +104,67 @@ class Safety:
     def seeded(self) -> bool:
         return self.seeds > 0
 
-    def resume(self, measured: np.ndarray) -> None:
-        """Before moving again after a long hold: where the arm was moved meanwhile, start from it.
+    def displaced(self, measured: np.ndarray) -> list[str]:
+        """Actions of which somebody has moved the arm away from the command, further than it lags.
 
-        Within max_error the command stays what it was; a command that jumped back to a measured
+        Within max_error the command stays what it was; a command that went back to a measured
         state that lags would let the arm sink a little at every hold.
         """
-        if not self.seeded or (self.resting and self.away(measured, 1.0)):
-            self.seed(measured)
+        away = set(self.away(measured, 1.0))
+        return [name for name in (self._axes[i] for i in self._sent) if name in away]
+
+    def approach(self, measured: np.ndarray) -> bool:
+        """A step of the command, at rest at first, to where the arm was moved; True when there.
+
+        `measured` f64[S] is what several samples agree on. The arm is not to be told of these
+        commands, which are within the limits: it is where they lead to already.
+        """
+        at = self._measured(measured)[self._sent]
+        if np.isnan(at).any():
+            self.step(None, measured)
+            return False
+        error = self._limits[self._sent, 6]
+        if not (np.abs(at - self._goal) <= AGREE * error).all():
+            self._goal = at
+        for i, goal in zip(self._sent, self._goal):
+            state, limits = self._axes_state[i], self._limits[i].copy()
+            limits[0], limits[1] = min(limits[0], goal), max(limits[1], goal)
+            state[5], state[6] = min(state[5], limits[0]), max(state[6], limits[1])
+            braking.follow(state, limits, goal, np.nan, False)
+            out = state[1] / limits[5] if self._moving[i] else state[0]
+            self._command[self._axis[i]] = min(max(out, self._least[i]), self._most[i])
+        left = np.abs(self._axes_state[self._sent, 0] - self._goal)
+        there = self.resting and bool((left <= THERE * error).all())
+        if there:
+            self._goal = np.full(len(self._sent), np.nan)
+            self.seeds += 1
+        return there
+
+    def trust(self) -> None:
+        """Somebody has looked: what velocities were to do, and were not seen to, is forgotten."""
+        self._axes_state[self._moving & ~self._integrates, 3] = np.nan
+        self._axes_state[:, 7] = 0.0
+
+    @property
+    def stuck(self) -> list[str]:
+        """Actions whose axis is told to go on and has been measured to stay for too long."""
+        held = self._axes_state[:, 7] * self.dt > STUCK
+        return [self._axes[i] for i in np.flatnonzero(held)]
+
+    @property
+    def stops_within(self) -> float:
+        """[s] that the slowest axis takes to rest, whatever it is doing."""
+        steps = [braking.stopping(*limits[2:5]) for limits in self._limits]
+        return max(steps, default=0) * self.dt
 
     def away(self, measured: np.ndarray, times: float = STRAYED) -> list[str]:
-        """Actions whose axis is further than `times` max_error from where its command is."""
+        """Actions whose axis is further than `times` max_error from where it was told to be."""
         error = np.abs(self._axes_state[:, 0] - self._measured(measured))
         return [self._axes[i] for i in np.flatnonzero(error > times * self._limits[:, 6])]
 
     def outside(self, measured: np.ndarray) -> list[str]:
-        """States that have left the workspace, as `name=value`; unknown ones count as outside."""
+        """States that no axis is, and that have left the workspace, as `name=value`; unknown ones
+        count as outside."""
         values = [(name, measured[i], low, high) for name, i, low, high in self._watched]
         return [f"{n}={v:.4g}" for n, v, low, high in values if not low <= v <= high]
 
@@ -205,9 +263,10 @@ def _limits(action: Action, robot: RobotConfig) -> tuple[float, ...]:
     )
     velocity = INSIDE * action.velocity * dt
     if action.kind != "absolute":
-        # rounding may not count as too fast: what is over the bounds is cut from the command
-        velocity = min(velocity, (1 + 1e-9) * gain * min(action.high, -action.low))
+        # rounding may not count as too fast: what is over the bounds is cut from the command, and
+        # must be less than what that does to the jerk of a slow axis
+        velocity = min(velocity, (1 + 1e-12) * gain * min(action.high, -action.low))
     return (
-        *(*action.allowed, velocity, INSIDE * action.acceleration * dt**2),
+        *(*robot.allowed(action), velocity, INSIDE * action.acceleration * dt**2),
         *(INSIDE * action.jerk * dt**3, gain, action.max_error or np.inf),
     )

@@ -33,7 +33,7 @@ class Limits:
     max_age: float = 0.2  # [s] between a tick and the sample's stamp
     max_skew: float = 0.1  # [s] between the sample's stamp and the pictures' instant
     max_silence: float = 1.0  # [s] on the monotonic clock since anything came
-    frozen: float = 1.0  # [s] for which a camera may send the very same picture; a simulated one
+    frozen: float = 0.5  # [s] for which a camera may send the very same picture; a simulated one
     # does so at rest, a real one has noise
 
     def __post_init__(self) -> None:

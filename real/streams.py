@@ -91,12 +91,15 @@ class Streams:
         elif asked:
             stream.add(row, self._plausible(topic, stamp, now), heard)
 
-    def sample(self, now: float, heard: float) -> Look:
-        """One look at the tick `now`. Raises StreamError naming the stream that is missing, stale,
-        silent, skewed or frozen."""
+    def check(self, now: float, heard: float) -> None:
+        """Raises StreamError naming the stream that is missing, stale, silent or frozen."""
         self._clock(now)
         for stream in (*self._cameras.values(), *self._values.values()):
             stream.check_alive(now, heard)
+
+    def sample(self, now: float, heard: float) -> Look:
+        """One look at the tick `now`. Raises StreamError as `check`, or where one is skewed."""
+        self.check(now, heard)
         newest = {name: stream.newest(now) for name, stream in self._cameras.items()}
         instant = min((s.stamp for s in newest.values()), default=now)
         frames = {name: s.nearest(instant, now) for name, s in self._cameras.items()}

@@ -10,14 +10,14 @@ from robostack.types import Observation, Step
 LIMITS = dict(velocity=1.0, acceleration=20.0, jerk=2000.0)
 
 
-def jointed(hz=20.0, command_hz=100.0, backend="joint_trajectory", **changes):
-    """Two joints that are sent targets, and a gripper."""
+def jointed(hz=20.0, command_hz=100.0, backend="joint_trajectory", measured=(), **changes):
+    """Two joints that are sent targets, and a gripper; `measured` is what is besides them."""
     joint = dict(low=-1.0, high=1.5, max_error=0.2, **LIMITS)
     return RobotConfig(
         robot="jointed",
         control_hz=hz,
         command_hz=command_hz,
-        state={n: f"joint_states:position/{n}" for n in ("a", "b")},
+        state={n: f"joint_states:position/{n}" for n in ("a", "b", *measured)},
         actions={
             "a": Action(state="a", **joint),
             "b": Action(state="b", **{**joint, "velocity": 2.0}),

@@ -19,7 +19,7 @@ VALUES = {
     "actions": {"dx": DELTA, "dy": DELTA, "gripper": {"low": -1, "high": 1, "kind": "level"}},
     "arms": {"arm": {"backend": "action", "actions": ["dx", "dy", "gripper"]}},
     "enabled": True,
-    "timeouts": {"state": 1.0, "alive": 1.0, "deadman": 0.5},
+    "timeouts": {"state": 1.0, "alive": 1.0, "deadman": 0.5, "device": 0.3},
     "camera_limits": {"frozen": 0, "max_age": 1.0, "max_skew": 0.5},  # at rest it looks the same
     "state_limits": {"max_age": 1.0, "max_skew": 0.5},
 }

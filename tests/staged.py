@@ -73,7 +73,7 @@ def moment(i: int, stamp: float) -> list[tuple[str, object]]:
 class Stage:
     """The robot on a ROS graph: says all of a period, `hz` times a second, until it is closed.
 
-    `silent` topics are left out.
+    `silent` topics are left out; `frozen` ones repeat what they said, with new stamps.
     """
 
     def __init__(self, domain: int, hz: float = 20.0, namespace: str = ""):
@@ -81,7 +81,8 @@ class Stage:
 
         from robostack.real.nodes.node import PUBLISH, connect
 
-        self.hz, self.silent, self.said = hz, set(), 0
+        self.hz, self.said = hz, 0
+        self.silent, self.frozen = set(), set()
         self._context = connect(domain_id=domain)
         self.node = Node("stage", context=self._context, namespace=namespace)
         first = moment(0, 1.0)
@@ -99,7 +100,10 @@ class Stage:
             due = begin + self.said / self.hz  # stamps do not tell of a busy machine
             if self._stop.wait(max(0.0, due - time.monotonic())):
                 return
-            for topic, message in moment(self.said, due + offset - 0.02):
+            stamp = due + offset - 0.02
+            still = dict(moment(0, stamp)) if self.frozen else {}
+            for topic, message in moment(self.said, stamp):
+                message = still[topic] if topic in self.frozen else message
                 if topic not in self.silent:
                     self._publishers[topic].publish(message)
             self.said += 1

@@ -12,7 +12,8 @@ Services: arm/enable (SetBool), arm/hold, arm/estop, arm/estop_reset (Trigger).
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from dataclasses import replace
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -24,7 +25,14 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robostack.real.arm import HOLD, STOP, ArmController, Command
-from robostack.real.messages import MessageError, read_chunk, read_named, read_pose, write_named
+from robostack.real.messages import (
+    MessageError,
+    read_chunk,
+    read_named,
+    read_pose,
+    seconds,
+    write_named,
+)
 from robostack.real.nodes.backends import BACKENDS
 from robostack.real.nodes.grippers import GRIPPERS
 from robostack.real.nodes.node import (
@@ -45,6 +53,7 @@ from robostack.real.paths import find
 from robostack.real.robot import RobotConfig, Source
 
 REST = 1.5  # [s] that the arm gets to come to rest when the node ends
+POSES = 3  # of which the one in the middle counts: a single one may be wrong
 
 
 class ArmNode:
@@ -66,6 +75,8 @@ class ArmNode:
         self.grippers = [
             GRIPPERS[g.backend](self.node, robot, n) for n, g in robot.grippers.items()
         ]
+        self._poses = {arm.name: deque(maxlen=POSES) for arm in self.arms}
+        self._turned: set[str] = set()  # arms that somebody turned while they rested
         self._executed = self.node.create_publisher(JointState, "executed", RECORD)
         self._estop = self.node.create_publisher(Bool, "estop_state", LATCHED)
         self._told: bool | None = None  # the last estop_state
@@ -114,20 +125,23 @@ class ArmNode:
 
     # what is heard ------------------------------------------------------------------------
     def _hear_joints(self, message: JointState, sources: dict[str, Source]) -> None:
-        heard, names = time.monotonic(), set(message.name)
+        heard, stamp = time.monotonic(), seconds(message.header.stamp)
+        names = set(message.name)
         for field in {source.field for source in sources.values()}:
             there = {n: s.name for n, s in sources.items() if s.field == field and s.name in names}
             if there:
                 values = read_named(message, list(there.values()), field)
-                self.arm.measure(dict(zip(there, values)), heard)
+                self.arm.measure(dict(zip(there, values)), heard, stamp)
 
     def _hear_pose(self, message: PoseStamped, sources: dict[str, Source]) -> None:
         parts = read_pose(message)
-        self.arm.measure({n: parts[s.name] for n, s in sources.items()}, time.monotonic())
+        values, stamp = {n: parts[s.name] for n, s in sources.items()}, message.header.stamp
+        self.arm.measure(values, time.monotonic(), seconds(stamp))
         pose = np.array([parts[k] for k in ("x", "y", "z", "qw", "qx", "qy", "qz")])
         for arm in self.arms:
             if any(self.robot.actions[name].state in sources for name in arm.arm.actions):
-                arm.pose = pose
+                self._poses[arm.name].append(pose)
+                arm.pose = _middle(self._poses[arm.name])
 
     def _hear_switch(self, message: Bool, set_it) -> None:
         set_it(message.data, time.monotonic())
@@ -162,7 +176,10 @@ class ArmNode:
         command = self.arm.tick(stamp, time.monotonic())
         for arm in self.arms:
             if astray := arm.astray():
-                self.arm.trip("strayed", astray)
+                if not command.send:
+                    self._turned.add(arm.name)
+                elif arm.name not in self._turned:
+                    self.arm.trip("strayed", astray)
         if command.send:
             self._send(command, stamp)
         if command.executed is not None:
@@ -175,7 +192,9 @@ class ArmNode:
 
     def _send(self, command: Command, stamp: float) -> None:
         for arm in self.arms:
-            arm.send(command, stamp)
+            began = command.began or arm.name in self._turned
+            arm.send(replace(command, began=began), stamp)
+        self._turned.clear()
         if command.source not in (HOLD, STOP):
             for gripper in self.grippers:
                 gripper.send(command.action[gripper.column])
@@ -228,6 +247,13 @@ class ArmNode:
             spin.close()
         for node in (self.node, self._chunks):
             node.destroy_node()
+
+
+def _middle(poses: deque[np.ndarray]) -> np.ndarray:
+    """The one of poses f64[7] that is nearest to the others; of two the newer one."""
+    table = np.array(poses)[::-1]
+    apart = np.linalg.norm(table[:, None] - table[None], axis=-1).sum(1)
+    return table[int(np.argmin(apart))]
 
 
 def main(args: list[str] | None = None) -> int:

@@ -42,6 +42,11 @@ class Listener:
         """How often the clock has gone back."""
         return self._senses.streams.jumps
 
+    def check(self) -> None:
+        """Raises StreamError as `look`, which costs more, but not of skew."""
+        with self._lock:
+            self._senses.streams.check(now(self._owner), time.monotonic())
+
     def look(self) -> Look:
         """Raises StreamError naming the stream that cannot be trusted now."""
         with self._lock:

@@ -5,14 +5,16 @@
     ros2 service call /policy/start std_srvs/srv/Trigger
 
 Lifecycle: configure loads the model, activate lets it plan; nothing moves before `policy/start`.
-`policy/stop` lets the arm hold at once, `policy/reset` begins another try. With `dry_run` chunks go
-to `dry_run/chunk`, which nobody obeys. State and latencies are on /diagnostics.
+`policy/stop` lets the arm hold at once, `policy/reset` begins another try. While a stream that it
+looks at cannot be trusted, a camera that hangs for instance, it lets the arm hold, too. With
+`dry_run` chunks go to `dry_run/chunk`, which nobody obeys. State and latencies are on /diagnostics.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -83,6 +85,7 @@ class PolicyNode(Lifecycle):
         self._runner: AsyncRunner | None = None
         self._running = self._overruled = False
         self._tries, self._blind, self._jumps, self._trouble = 0, 0, 0, ""
+        self._saw = time.monotonic()  # when everything it looks at was last as it should be
         self.commander = Commander(self, self.config.spec)
         self.listener = Listener(self, self.config)
         self._dry = self.create_publisher(JointTrajectory, "dry_run/chunk", COMMAND)
@@ -160,7 +163,7 @@ class PolicyNode(Lifecycle):
             except RuntimeError as error:
                 raise ValueError(f"{error}; deactivate and activate to begin anew") from None
             self._runner.forget()
-            self._running, self._trouble = True, ""
+            self._running, self._trouble, self._saw = True, "", time.monotonic()
             self.commander.stand(not self.dry_run)
         return f"{'planning without moving' if self.dry_run else 'acting'}: {self.task}"
 
@@ -203,15 +206,27 @@ class PolicyNode(Lifecycle):
             if self._overruled or self.listener.jumps != self._jumps:
                 self._jumps = self.listener.jumps
                 runner.forget()
-            if self._overruled or not runner.wants(now(self)):
-                return
-            try:
+            if not self._overruled:
+                self._look(runner)
+
+    def _look(self, runner: AsyncRunner) -> None:
+        """Shows the runner what there is where it wants a chunk. Blind for long it does not stand
+        behind its last one, which the arm would go on with; it begins anew when it can see."""
+        try:
+            self.listener.check()
+            if runner.wants(now(self)):
                 runner.offer(self.listener.observe(self.task))
-                self._trouble = ""
-            except StreamError as error:
-                self._blind += 1
-                self._trouble = str(error)
-                self.get_logger().warning(f"blind: {error}", throttle_duration_sec=1.0)
+        except StreamError as error:
+            self._blind += 1
+            self._trouble = str(error)
+            self.get_logger().warning(f"blind: {error}", throttle_duration_sec=1.0)
+            if time.monotonic() - self._saw > self.config.timeouts.blind:
+                self.commander.stand(False)
+                runner.forget()
+            return
+        self._saw, self._trouble = time.monotonic(), ""
+        if not (self.commander.stands or self.dry_run):
+            self.commander.stand(True)
 
     def _try_to_start(self) -> None:
         try:

@@ -89,14 +89,14 @@ class TeleopNode(Node):
 
     def _open(self, path: str) -> TeleopDevice:
         """A device of this machine, or one that topics bring."""
-        listen = self.create_subscription
+        listen, silent = self.create_subscription, self.config.timeouts.device
         match self.mapping.device:
             case "joy":
-                device = JoyInput()
+                device = JoyInput(silent)
                 listen(Joy, "joy", lambda m: device.feed(m.axes, m.buttons, _heard()), SENSOR)
                 return device
             case "pose":
-                device = PoseInput()
+                device = PoseInput(silent)
 
                 def hear_pose(message: PoseStamped) -> None:
                     at = read_pose(message)
@@ -105,7 +105,7 @@ class TeleopNode(Node):
 
                 listen(PoseStamped, "teleop/pose", hear_pose, SENSOR)
             case "leader":
-                device = LeaderInput()
+                device = LeaderInput(silent)
 
                 def hear_leader(message: JointState) -> None:
                     device.feed(message.name, message.position, _heard())

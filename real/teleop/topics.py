@@ -3,7 +3,8 @@ teleop node calls `feed`, from any thread, and polls like any other device.
 
 Receive times are this machine's monotonic clock, so that a wrong clock of the sender does no harm.
 A sender that falls silent is not alive: a pad out of reach would else repeat its last state. `joy`
-must therefore repeat (its autorepeat_rate, 20 Hz by default, must not be 0).
+must therefore repeat: its autorepeat_rate, 20 Hz by default, must not be less than that. How long a
+sender may be silent is `timeouts.device` of the robot's file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from robostack.real.teleop.device import LOST, Poll
+
+SILENT = 0.15  # [s], three messages of a pad
 
 
 class _Heard:
@@ -58,7 +61,7 @@ class _Heard:
 class JoyInput(_Heard):
     """A pad: sensor_msgs/Joy."""
 
-    def __init__(self, timeout: float = 0.5):
+    def __init__(self, timeout: float = SILENT):
         super().__init__(timeout)
 
     def feed(self, axes: Sequence[float], buttons: Sequence[int], now: float) -> None:
@@ -70,7 +73,7 @@ class PoseInput(_Heard):
     """A hand: geometry_msgs/PoseStamped, and a Joy with its buttons, in any fixed frame whose z
     axis points up (`yaw` of the mapping turns it to the robot's)."""
 
-    def __init__(self, timeout: float = 0.3):
+    def __init__(self, timeout: float = SILENT):
         super().__init__(timeout)
 
     def feed(self, position: Sequence[float], quaternion: Sequence[float], now: float) -> None:
@@ -84,7 +87,7 @@ class PoseInput(_Heard):
 class LeaderInput(_Heard):
     """A leader arm: sensor_msgs/JointState, by names; a Joy may bring a pedal."""
 
-    def __init__(self, timeout: float = 0.3):
+    def __init__(self, timeout: float = SILENT):
         super().__init__(timeout)
 
     def feed(self, names: Sequence[str], positions: Sequence[float], now: float) -> None:

@@ -31,16 +31,19 @@ PATIENT = Timeouts(state=5.0, alive=5.0, deadman=5.0, chunk=5.0)  # for a loaded
 
 
 class Driver:
-    """The driver of an arm that does not move: it says where the joints are, in its own order."""
+    """The driver of an arm that does as it is told: it says where the joints are, in its own
+    order."""
 
-    def __init__(self, wire, robot, at=0.1):
-        self.at = at
+    def __init__(self, wire, robot, arm, at=0.1):
+        self.at, self.arm = at, arm.arm
         self.publisher = wire.node.create_publisher(JointState, "joint_states", PUBLISH)
         self.names = [*reversed(list(robot.state)), "a_joint_of_the_lift"]
         wire.repeated["driver"] = self.say
 
     def say(self):
         values = np.full(len(self.names), self.at)
+        if self.arm.safety.seeded:
+            values[:-1] = self.arm.safety.placed[: len(values) - 1][::-1]
         values[-1] = 99.0
         self.publisher.publish(write_named(JointState(), self.names, values, 0.0))
 
@@ -54,7 +57,7 @@ def stage():
         arm, wire = ArmNode(context, robot), Wire(context, robot)
         made.extend([wire, arm])
         if driver:
-            Driver(wire, robot)
+            Driver(wire, robot, arm)
             until(lambda: arm.arm.safety.seeded)
         until(lambda: wire.chunks["chunk"].get_subscription_count())
         return arm, wire
@@ -306,7 +309,7 @@ def test_when_the_node_ends_the_last_command_is_a_rest():
     robot = replace(jointed(), timeouts=PATIENT)
     context = connect(domain_id=DOMAIN)
     arm, wire, heard = ArmNode(context, robot), Wire(context, robot), []
-    Driver(wire, robot)
+    Driver(wire, robot, arm)
     wire.hear(JointTrajectory, "command/joint_trajectory", heard.append)
     wire.keep("alive", True)
     wire.drive(1.0)

@@ -1,5 +1,6 @@
 """The worked examples of configs/robot, and the mistakes that people make in such files."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from robostack.config import ConfigError
 from robostack.real.robot import RobotConfig, Source
+from robostack.real.safety import Safety
 from robostack.sim.env import EnvConfig, make_env
 
 EXAMPLES = Path(__file__).parents[2] / "configs" / "robot"
@@ -35,6 +37,7 @@ def test_every_example_is_a_robot_whose_axes_can_stop_within_their_range(name):
             stop = action.velocity / action.acceleration + action.acceleration / action.jerk
             low, high = action.allowed
             assert action.velocity * stop < (high - low) / 2
+    assert Safety(robot).stops_within <= 0.15
 
 
 @pytest.mark.parametrize("name, prefix", [("fr3", ""), ("two_arm", "left_"), ("two_arm", "right_")])
@@ -50,8 +53,10 @@ def test_the_fr3_is_kept_within_what_franka_publishes(name, prefix):
 def test_the_others_are_kept_within_what_is_published():
     for action in (load("ur5e").actions[name] for name in ("dx", "dy", "dz")):
         assert action.velocity <= 0.25  # ISO 10218-1, reduced speed
+        assert action.acceleration <= 1.2  # URScript manual, movel
     for (low, high), action in zip(SO101, load("so101").actions.values()):
         assert low <= action.low < action.high <= high
+        assert action.acceleration <= 254 * 100 * 2 * math.pi / 4096  # Feetech, STS memory table
 
 
 def test_the_simulated_robot_is_what_the_simulator_says():
@@ -82,6 +87,8 @@ def test_two_arms_have_topics_of_their_own():
         ("command_hz=30", "expected a multiple of control_hz=20.0"),
         ("timeouts.alive=0", "timeouts.alive: expected more than 0"),
         ("workspace={elbow: [0, 1]}", "workspace: there is no 'elbow'"),
+        ("workspace={joint2: [2, 3]}", "actions.joint2: nothing of its range is in the workspace"),
+        ("actions.joint2.max_error=0", "max_error: of what joint2 measures expected a positive"),
         ("actions.joint2.velocitty=1", "did you mean actions.joint2.velocity?"),
     ],
 )
