@@ -193,9 +193,8 @@ class SimRobotNode:
         return action is not None, asked
 
     def _begin(self) -> None:
-        self._held = np.array([a.low for a in self.robot.actions.values()])
-        self._held[self._still] = 0.0
         step = self._env.reset(self.seed)
+        self._held = _standing(self.robot, step.observation.state)
         self.seed += 1
         self._success = None
         if self.announce:
@@ -235,6 +234,17 @@ class SimRobotNode:
         self.node.destroy_node()
         if self.done.is_set():
             raise RuntimeError("the simulation failed") from self._error
+
+
+def _standing(robot: RobotConfig, state: np.ndarray) -> np.ndarray:
+    """The action f64[A] that asks for where a robot in state f32[S] is; levels begin low."""
+    found, states = np.zeros(len(robot.actions)), list(robot.state)
+    for i, action in enumerate(robot.actions.values()):
+        if action.kind == "absolute":
+            found[i] = state[states.index(action.state)]
+        elif action.kind == "level":
+            found[i] = action.low
+    return found
 
 
 def _topics(robot: RobotConfig) -> dict[str, tuple[list[int], list[str]]]:

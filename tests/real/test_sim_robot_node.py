@@ -83,6 +83,13 @@ def test_without_commands_velocities_are_zero_and_targets_and_grippers_stay(stag
     assert np.array_equal(env.at, still)
 
 
+def test_a_robot_that_nobody_commands_stays_where_it_begins(stage):
+    """Also one whose actions are places: its first targets are where it is."""
+    robot, env, _ = stage(seed=9)
+    until(lambda: robot.steps > 5)
+    assert np.allclose(env.at, 0.09)
+
+
 def test_it_moves_on_in_real_time(stage):
     robot, env, _ = stage()
     steps, began = robot.steps, time.monotonic()
