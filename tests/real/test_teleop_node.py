@@ -215,18 +215,22 @@ def test_a_leader_is_followed_once_it_has_been_brought_to_the_arm_and_no_further
     )
     saying(table, Joy, "joy", lambda: Joy(axes=[], buttons=pedal))
     hand = table.operate({**LEADER, "follow": "match"}).teleop
+
+    def there(place):
+        return np.allclose(table.at, place, atol=2e-3) and table.arm.arm.safety.resting
+
     wait_for(lambda: "bring the leader to the arm: a is" in hand._note, "the wish", 30)
     assert (table.at == 0).all() and OPERATOR not in {s for _, s, _ in table.wire.executed}
     leader |= {"a": 0.02, "b": -0.02}
     wait_for(lambda: table.wire.source == OPERATOR, "the operator")
     leader |= {"a": 0.5, "b": -0.3}
-    wait_for(lambda: np.allclose(table.at, [0.5, -0.3], atol=1e-3), "the place of the leader")
+    wait_for(lambda: there([0.5, -0.3]), "the place of the leader")
     pedal[:] = [0]
     table.rests()
     leader |= {"a": 0.1}  # the arm is left behind
     pedal[:] = [1]
-    wait_for(lambda: "bring the leader to the arm: a is -0.40" in hand._note, "the wish")
-    assert table.at[0] == pytest.approx(0.5, abs=1e-3)
+    wait_for(lambda: "bring the leader to the arm: a is -0.4" in hand._note, "the wish")
+    assert there([0.5, -0.3])
     leader |= {"a": 0.5}
     wait_for(lambda: table.wire.source == OPERATOR, "the operator")
     leader.clear()  # its cable is pulled
@@ -250,7 +254,7 @@ def test_a_leader_that_is_followed_relatively_never_makes_the_arm_jump(table):
     wait_for(lambda: table.wire.source == OPERATOR, "the operator")
     assert np.allclose(table.at, 0, atol=1e-3)
     leader[0] = 0.7
-    wait_for(lambda: np.allclose(table.at, [-0.2, 0], atol=1e-3), "as far as the leader went")
+    wait_for(lambda: np.allclose(table.at, [-0.2, 0], atol=2e-3), "as far as the leader went")
     assert table.env.actions[-1][2] == 1.0, "and its fingers are closed"
     table.legal()
 
