@@ -226,6 +226,7 @@ def test_a_leader_is_followed_once_it_has_been_brought_to_the_arm_and_no_further
     leader |= {"a": 0.5, "b": -0.3}
     wait_for(lambda: there([0.5, -0.3]), "the place of the leader")
     pedal[:] = [0]
+    wait_for(lambda: "button0 is not held" in hand._note, "the release")
     table.rests()
     leader |= {"a": 0.1}  # the arm is left behind
     pedal[:] = [1]
