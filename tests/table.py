@@ -25,13 +25,14 @@ def jointed_table(hz=50.0, **changes):
 class Table:
     """On a graph of its own, until it is closed; `operate` adds a teleop node to it."""
 
-    def __init__(self, domain, robot, folder):
+    def __init__(self, domain, robot, folder, namespace=""):
         from robostack.real.nodes.arm_node import ArmNode
         from robostack.real.nodes.node import connect
         from robostack.real.nodes.sim_robot_node import SimRobotNode
 
         self.robot, self.file, self.domain = robot, folder / "robot.yaml", domain
         self.folder, self.made, self.connect = folder, [], connect
+        self.remapped = ["-r", f"__ns:=/{namespace}"] if namespace else []
         self.file.write_text(yaml.safe_dump(describe(robot), sort_keys=False))
         self.context = self.connected()
         self.env = Sliding(robot)
@@ -47,7 +48,7 @@ class Table:
     def connected(self, **parameters):
         given = {"robot": self.file, **parameters}
         words = [word for k, v in given.items() for word in ("-p", f"{k}:={v}")]
-        return self.connect(["--ros-args", *words], domain_id=self.domain)
+        return self.connect(["--ros-args", *self.remapped, *words], domain_id=self.domain)
 
     def mapping(self, values):
         path = self.folder / "mapping.yaml"
