@@ -24,8 +24,8 @@ def commands(text):
                 known[setting[1]] = setting[2]
             for name, value in known.items():
                 line = line.replace(f"${name}", value)
-            if line.startswith("robostack "):
-                yield line
+            if line.strip().startswith("robostack "):  # it may stand in a list
+                yield line.strip()
 
 
 PAGE_COMMANDS = [(page.name, line) for page in PAGES for line in commands(page.read_text())]

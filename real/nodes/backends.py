@@ -15,6 +15,9 @@ from robostack.real.messages import doubles, write_named, write_pose, write_seco
 from robostack.real.nodes.node import COMMAND
 from robostack.real.robot import ConfigError, RobotConfig
 from robostack.real.safety import STRAYED
+from robostack.real.stopping import Stopping
+
+REFUSALS = 3  # goals in a row that a controller refuses before the arm stops
 
 
 class Backend:
@@ -70,22 +73,29 @@ class ActionBackend(Backend):
 
 
 class JointTrajectoryBackend(Backend):
-    """joint_trajectory_controller, streamed: one point, a step ahead, with its velocity, so that
-    the controller's interpolation is at least C1. Stamp 0 is "from now"."""
+    """joint_trajectory_controller, streamed: the command, to be reached a step from now, and after
+    it the way to rest, which the next message replaces. Stamp 0 is "from now". All points have
+    velocities, so that the controller's splines are C1."""
 
     message = JointTrajectory
+    ahead = 1  # steps until the command is to be reached
 
     def __init__(self, node: Node, robot: RobotConfig, name: str):
         super().__init__(node, robot, name)
         self.need("absolute")
+        self._stopping = Stopping(robot, self.arm.actions)
 
     def fill(self, command: Command, stamp: float):
-        point = JointTrajectoryPoint(
-            positions=doubles(command.action[self.columns]),
-            velocities=doubles(command.speed[self.columns]),
-        )
-        write_seconds(point.time_from_start, 1 / self.robot.rate)
-        return JointTrajectory(joint_names=self.joints, points=[point])
+        return JointTrajectory(joint_names=self.joints, points=self.points(command))
+
+    def points(self, command: Command) -> list[JointTrajectoryPoint]:
+        found = []
+        times, places, speeds = self._stopping.path(command.motion[:, self.columns])
+        for time, place, speed in zip(times, places, speeds):
+            point = JointTrajectoryPoint(positions=doubles(place), velocities=doubles(speed))
+            write_seconds(point.time_from_start, self.ahead / self.robot.rate + time)
+            found.append(point)
+        return found
 
 
 class PositionsBackend(Backend):
@@ -184,25 +194,52 @@ def _rotation(pose: np.ndarray) -> Rotation:
     return Rotation.from_quat([*pose[4:], pose[3]])
 
 
-class FollowJointTrajectoryBackend(Backend):
+class FollowJointTrajectoryBackend(JointTrajectoryBackend):
     """The action of joint_trajectory_controller, for controllers that have no topic. Every goal
-    replaces the one before; choose a modest command_hz."""
+    replaces the one before; choose a modest command_hz.
+
+    A controller that refuses goals, or gives one up, does not obey: the arm node stops, and says
+    why. Nothing is cancelled: on that the controller would stop dead, and each goal ends at rest.
+    """
+
+    ahead = 2  # steps: an action takes longer than a topic
 
     def connect(self, node: Node, topic: str) -> None:
         from rclpy.action import ActionClient
 
-        self.need("absolute")
         follow = control_msgs("FollowJointTrajectory")
-        self._goal, self._client = follow.Goal, ActionClient(node, follow, topic)
+        self._goal, self._result = follow.Goal, follow.Result
+        self._client, self._log = ActionClient(node, follow, topic), node.get_logger()
+        self._refused, self._trouble = 0, ""
 
     def send(self, command: Command, stamp: float) -> None:
-        if self._client.server_is_ready():
-            self._client.send_goal_async(self.fill(command, stamp))
+        if not self._client.server_is_ready():
+            self._log.warning(f"{self.name}: no controller is there", throttle_duration_sec=5.0)
+            return
+        goal = self._goal(trajectory=self.fill(command, stamp))
+        self._client.send_goal_async(goal).add_done_callback(self._answered)
 
-    def fill(self, command: Command, stamp: float):
-        trajectory = JointTrajectoryBackend.fill(self, command, stamp)
-        write_seconds(trajectory.points[0].time_from_start, 2 / self.robot.rate)
-        return self._goal(trajectory=trajectory)
+    def _answered(self, future) -> None:
+        handle = future.result()
+        self._refused = 0 if handle.accepted else self._refused + 1
+        if handle.accepted:
+            handle.get_result_async().add_done_callback(self._ended)
+        elif self._refused >= REFUSALS:
+            self._trouble = f"the controller refused {self._refused} goals in a row"
+
+    def _ended(self, future) -> None:
+        """Being replaced is every goal's ordinary end, and no trouble."""
+        result = future.result().result
+        left = (self._result.PATH_TOLERANCE_VIOLATED, self._result.GOAL_TOLERANCE_VIOLATED)
+        if result.error_code in left:
+            self._trouble = f"the controller gave up: {result.error_string or result.error_code}"
+
+    def astray(self) -> str:
+        """Once for each trouble, so that an emergency stop can be reset."""
+        trouble, self._trouble = self._trouble, ""
+        if trouble:
+            self._refused = 0
+        return f"{self.name}: {trouble}" if trouble else ""
 
 
 def control_msgs(name: str) -> type:

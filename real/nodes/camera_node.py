@@ -113,7 +113,7 @@ class CameraNode(Node):
         source = parameter(self, "source", "", "what to open, in place of the configuration's")
         hz = parameter(self, "hz", 0.0, "pictures a second; 0: the camera's or file's own")
         quality = parameter(self, "quality", 90, "of the JPEG, 1 to 100")
-        cameras = _chosen(RobotConfig.load(find(path)), only, source)
+        cameras = chosen(RobotConfig.load(find(path)), only, source)
         self._captures: list[Capture] = []
         try:
             for name, camera in cameras.items():
@@ -144,7 +144,7 @@ class CameraNode(Node):
         self.destroy_node()
 
 
-def _chosen(config: RobotConfig, only: str, source: str) -> dict[str, Camera]:
+def chosen(config: RobotConfig, only: str = "", source: str = "") -> dict[str, Camera]:
     """The cameras to be served. Raises ValueError where there are none."""
     if only and only not in config.cameras:
         raise ValueError(f"camera {only!r}: there are {', '.join(config.cameras) or 'none'}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
+from functools import partial
+
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -12,6 +16,8 @@ from robostack.real.nodes.node import COMMAND
 from robostack.real.robot import RobotConfig
 
 REACHED = 0.1  # [s] for a joint_trajectory gripper: its controller goes as fast as it can
+AGAIN = 0.5  # [s] until a goal that was refused, or that nobody took, is sent again
+GRIPPER_ACTIONS = ("GripperCommand", "ParallelGripperCommand")
 
 
 class GripperBackend:
@@ -36,9 +42,10 @@ class GripperBackend:
         if self._sent is not None and abs(closed - self._sent) < self.gripper.deadband:
             return False
         value = self.gripper.open + (self.gripper.closed - self.gripper.open) * closed
+        before, self._sent = self._sent, closed  # set first: an answer in another thread clears it
         if self.deliver(value):
-            self._sent = closed
             return True
+        self._sent = before
         return False
 
     def connect(self, node: Node) -> None:
@@ -73,21 +80,61 @@ class TrajectoryGripper(GripperBackend):
 
 
 class ActionGripper(GripperBackend):
-    """The GripperCommand action, where control_msgs is installed."""
+    """The action of its controller, where control_msgs is installed: GripperCommand or, since ROS 2
+    Jazzy, ParallelGripperCommand, whichever is offered under its name.
+
+    A goal that is refused is sent again. What becomes of one that was accepted is not asked for:
+    fingers that are stopped by what they hold end most of them.
+    """
 
     def connect(self, node: Node) -> None:
-        from rclpy.action import ActionClient
-
-        self._command = control_msgs("GripperCommand")
-        self._client = ActionClient(node, self._command, self._topic)
+        for kind in GRIPPER_ACTIONS:
+            control_msgs(kind)  # raises before anything moves
+        self._node, self._client, self._kind = node, None, ""
+        self._number, self._again = 0, -math.inf  # goals sent; not before [s, monotonic]
 
     def deliver(self, value: float) -> bool:
-        if not self._client.server_is_ready():
+        if time.monotonic() < self._again or not self._ready():
             return False
-        goal = self._command.Goal()
-        goal.command.position, goal.command.max_effort = value, self.gripper.effort
-        self._client.send_goal_async(goal)
+        self._number += 1
+        refused = partial(self._answered, self._number)
+        self._client.send_goal_async(self._fill(value)).add_done_callback(refused)
         return True
+
+    def _ready(self) -> bool:
+        """Whether the controller is there; the first time, which action it offers."""
+        from rclpy.action import ActionClient, get_action_names_and_types
+
+        if self._client is None:
+            name = self._node.resolve_topic_name(self._topic)
+            kinds = dict(get_action_names_and_types(self._node)).get(name, [])
+            offered = [kind for kind in GRIPPER_ACTIONS if f"control_msgs/action/{kind}" in kinds]
+            if offered:
+                self._kind = offered[0]
+                self._client = ActionClient(self._node, control_msgs(self._kind), self._topic)
+        if self._client is not None and self._client.server_is_ready():
+            return True
+        self._later("no controller is there")
+        return False
+
+    def _fill(self, value: float):
+        goal = control_msgs(self._kind).Goal()
+        if self._kind == "GripperCommand":
+            goal.command.position, goal.command.max_effort = value, self.gripper.effort
+        else:
+            goal.command.name, goal.command.position = [self.gripper.joint], doubles([value])
+            if self.gripper.effort:
+                goal.command.effort = doubles([self.gripper.effort])
+        return goal
+
+    def _answered(self, number: int, future) -> None:
+        if not future.result().accepted and number == self._number:
+            self._later("the controller refused a goal")
+            self._sent = None
+
+    def _later(self, why: str) -> None:
+        self._again = time.monotonic() + AGAIN
+        self._node.get_logger().warning(f"gripper {self._topic}: {why}", throttle_duration_sec=5.0)
 
 
 GRIPPERS = {

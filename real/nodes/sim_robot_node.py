@@ -38,6 +38,7 @@ from robostack.real.nodes.node import (
     answering,
     now,
 )
+from robostack.real.nodes.sim_controllers import controllers
 from robostack.real.robot import ConfigError, RobotConfig
 from robostack.types import Step
 
@@ -46,10 +47,12 @@ RESETTING = 30.0  # [s] that a reset may take
 
 
 class SimRobotNode:
-    """Steps an environment once for every command on `command/action`, in real time.
+    """Steps an environment in real time, as it is told.
 
-    The commands set the pace, so that each is executed exactly once: a period may be half as long
-    or half as long again. Where none comes it holds: velocity-like actions are 0, the others stay.
+    With the back end `action` once for every command: they set the pace, so that each is executed
+    exactly once, and a period may be half as long or half as long again. Other back ends stream to
+    controllers, of which each period takes what is due then (see sim_controllers). Where nothing
+    comes it holds: velocity-like actions are 0, the others stay.
     States are published as JointStates, pictures as the robot's cameras would, `sim/success` and,
     with `announce`, the instruction on `task`. With `clock`, the time is the simulation's, on
     /clock. An environment's own end does not stop anything: a robot has none.
@@ -73,8 +76,7 @@ class SimRobotNode:
         self.node.add_on_set_parameters_callback(self._reseed)
         self._period = 1 / robot.control_hz
         self._topics = _topics(robot)
-        if [arm.backend for arm in robot.arms.values()] != ["action"]:
-            raise ConfigError("arms: a simulated robot has one, with the back end `action`")
+        self._controllers = controllers(self.node, robot)
         self._still = np.array([a.kind in ("delta", "velocity") for a in robot.actions.values()])
         self._held = np.array([a.low for a in robot.actions.values()])
         self._commands: list[np.ndarray] = []  # at most the newest
@@ -110,8 +112,9 @@ class SimRobotNode:
         self._clock = node.create_publisher(Clock, "/clock", PUBLISH) if clock else None
         self._told = node.create_publisher(Bool, "sim/success", LATCHED)
         self._task = node.create_publisher(String, "task", LATCHED)
-        for name in robot.arms:
-            node.create_subscription(JointState, robot.topic(name), self._hear, COMMAND)
+        for name, arm in robot.arms.items():
+            if arm.backend == "action":
+                node.create_subscription(JointState, robot.topic(name), self._hear, COMMAND)
         node.create_service(Trigger, "sim/reset", answering(self._reset))
         Diagnostics(node, self._report)
 
@@ -172,9 +175,10 @@ class SimRobotNode:
                 for done in asked:
                     done.set()
             last = time.monotonic()
+            streamed = self._streamed()
             self._publish(self._env.step(self._held.astype(np.float32)))
             self.steps += 1
-            self.executed += commanded
+            self.executed += commanded or streamed
 
     def _await(self, last: float, before: bool) -> tuple[bool, list[threading.Event]]:
         """Waits for the next period; whether it has a command, and the resets that are wanted."""
@@ -192,10 +196,19 @@ class SimRobotNode:
         self._held = np.where(self._still, 0.0, self._held) if action is None else action
         return action is not None, asked
 
+    def _streamed(self) -> bool:
+        """Takes what the controllers of arms and grippers are due; whether that is anything."""
+        due = [(controller.columns, controller.due()) for controller in self._controllers]
+        for columns, values in due:
+            if values is not None:
+                self._held[columns] = values
+        return any(values is not None for _, values in due)
+
     def _begin(self) -> None:
-        self._held = np.array([a.low for a in self.robot.actions.values()])
-        self._held[self._still] = 0.0
         step = self._env.reset(self.seed)
+        self._held = _standing(self.robot, step.observation.state)
+        for controller in self._controllers:
+            controller.clear()
         self.seed += 1
         self._success = None
         if self.announce:
@@ -235,6 +248,17 @@ class SimRobotNode:
         self.node.destroy_node()
         if self.done.is_set():
             raise RuntimeError("the simulation failed") from self._error
+
+
+def _standing(robot: RobotConfig, state: np.ndarray) -> np.ndarray:
+    """The action f64[A] that asks for where a robot in state f32[S] is; levels begin low."""
+    found, states = np.zeros(len(robot.actions)), list(robot.state)
+    for i, action in enumerate(robot.actions.values()):
+        if action.kind == "absolute":
+            found[i] = state[states.index(action.state)]
+        elif action.kind == "level":
+            found[i] = action.low
+    return found
 
 
 def _topics(robot: RobotConfig) -> dict[str, tuple[list[int], list[str]]]:

@@ -85,7 +85,7 @@ class Mapping:
     hold: float = 0.15  # [s] for which a terminal's key counts as held after each report of it
     metres: float = 0.0  # [m] of a motion of 1, of trackers; 0: what the robot's spec says
     radians: float = 0.0  # [rad] likewise
-    follow: Literal["relative", "match"] = "relative"  # of leader arms, see tracking.py
+    follow: Literal["relative", "match"] = "relative"  # of leader arms, see motion.Joints
     tolerance: float = 0.1  # [rad] within which a leader arm must be before it is followed
     session: dict[str, str] = field(default_factory=dict)  # word of a session -> button
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from arms import LIMITS, jointed, moved, served
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -21,6 +22,7 @@ from wired import Wire, until
 
 from robostack.config import ConfigError
 from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP
+from robostack.real.following import require_valid
 from robostack.real.messages import read_named, read_pose, seconds, write_named, write_pose
 from robostack.real.nodes.arm_node import ArmNode
 from robostack.real.nodes.node import PUBLISH, SENSOR, connect
@@ -90,8 +92,11 @@ def test_a_trajectory_controller_is_told_position_and_velocity_a_step_ahead(stag
     assert seconds(points[0].time_from_start) == 0.01 and seconds(heard[0].header.stamp) == 0
     x = np.array([point.positions for point in points])
     v = np.array([point.velocities for point in points])
-    assert np.allclose(np.diff(x, axis=0), v[1:] * 0.01, atol=1e-12)
+    steps = np.diff(x, axis=0)
+    assert np.allclose(v[2:] * 0.01, (3 * steps[1:] - steps[:-1]) / 2, atol=1e-12)
     assert np.abs(v).max() > 0.1
+    for message in heard:
+        require_valid(message, ["joint_a", "joint_b"], 0.0)
 
 
 def test_a_forward_controller_is_told_numbers_in_its_order_and_a_gripper_when_it_changes(stage):
@@ -195,45 +200,125 @@ def test_a_back_end_that_cannot_take_the_actions_says_so(robot, said):
     context.try_shutdown()
 
 
-def pretended(monkeypatch):
-    """control_msgs and an action server, as far as our clients use them: the wheels have neither.
-    -> the goals that were sent."""
-    goals = []
+class Pretended:
+    """control_msgs and action servers, as far as our clients use them: the wheels have neither."""
 
-    class Goal(SimpleNamespace):
-        def __init__(self, **given):
-            super().__init__(command=SimpleNamespace(), **given)
+    def __init__(self, monkeypatch, gripper="GripperCommand"):
+        self.goals = []  # topic, goal, whether it was accepted
+        self.refused = set()  # topics whose controllers refuse
+        self.ends = None  # error code with which accepted goals end; None: they do not
+        server = self
 
-    class Client:
-        def __init__(self, node, kind, topic):
-            self.topic = topic
+        class Goal:
+            def __init__(self, **given):
+                self.command = SimpleNamespace()
+                vars(self).update(given)
 
-        def server_is_ready(self):
-            return True
+        class Client:
+            def __init__(self, node, kind, topic):
+                self.kind, self.topic = kind, topic
 
-        def send_goal_async(self, goal):
-            goals.append((self.topic, goal))
+            def server_is_ready(self):
+                return True
 
-    kind = SimpleNamespace(Goal=Goal)
-    action = SimpleNamespace(FollowJointTrajectory=kind, GripperCommand=kind)
-    monkeypatch.setitem(sys.modules, "control_msgs", SimpleNamespace(action=action))
-    monkeypatch.setattr("rclpy.action.ActionClient", Client)
-    return goals
+            def send_goal_async(self, goal):
+                assert isinstance(goal, self.kind.Goal)
+                accepted = self.topic not in server.refused
+                server.goals.append((self.topic, goal, accepted))
+                return done(SimpleNamespace(accepted=accepted, get_result_async=server.result))
+
+        names = ("FollowJointTrajectory", "GripperCommand", "ParallelGripperCommand")
+        codes = dict(PATH_TOLERANCE_VIOLATED=-4, GOAL_TOLERANCE_VIOLATED=-5)
+        kinds = {
+            name: SimpleNamespace(
+                Goal=type(name, (Goal,), {}), Result=SimpleNamespace(**codes), name=name
+            )
+            for name in names
+        }
+        action = SimpleNamespace(**kinds)
+        monkeypatch.setitem(sys.modules, "control_msgs", SimpleNamespace(action=action))
+        monkeypatch.setattr("rclpy.action.ActionClient", Client)
+        monkeypatch.setattr(
+            "rclpy.action.get_action_names_and_types",
+            lambda node: [("/hand/cmd", [f"control_msgs/action/{gripper}"])],
+        )
+
+    def result(self):
+        if self.ends is None:
+            return Future()
+        said = SimpleNamespace(error_code=self.ends, error_string="joint a is 0.3 off")
+        return done(SimpleNamespace(result=said))
+
+    def of(self, topic):
+        return [goal for name, goal, _ in self.goals if name == topic]
+
+
+def done(value):
+    future = Future()
+    future.set_result(value)
+    return future
+
+
+HAND = Gripper("gripper", "action", "hand/cmd", joint="knuckle", open=0.08, closed=0.0, effort=20)
+
+
+def acting(stage, **changes):
+    """An arm and a gripper that are actions, and a policy that moves them."""
+    robot = jointed(backend="follow_joint_trajectory", command_hz=20.0)
+    arm, wire = stage(replace(robot, grippers={"hand": HAND}, timeouts=PATIENT, **changes))
+    wire.keep("alive", True)
+    wire.drive(1.0)
+    return arm, wire
 
 
 def test_with_control_msgs_actions_are_sent_as_goals(stage, monkeypatch):
-    goals = pretended(monkeypatch)
-    hand = Gripper("gripper", "action", topic="hand/cmd", open=0.08, closed=0.0, effort=20.0)
-    robot = jointed(backend="follow_joint_trajectory", command_hz=20.0)
-    arm, wire = stage(replace(robot, grippers={"hand": hand}, timeouts=PATIENT))
-    wire.keep("alive", True)
-    wire.drive(1.0)
-    until(lambda: len({topic for topic, _ in goals}) == 2)
-    grip = next(goal for topic, goal in goals if topic == "hand/cmd")
+    server = Pretended(monkeypatch)
+    server.ends = -1  # each is replaced by the next
+    arm, wire = acting(stage)
+    path = "command/follow_joint_trajectory"
+    until(lambda: len(server.of(path)) > 5 and server.of("hand/cmd"))
+    (grip,) = server.of("hand/cmd")
     assert (grip.command.position, grip.command.max_effort) == (pytest.approx(0.0), 20.0)
-    path = next(goal for topic, goal in goals if topic == "command/follow_joint_trajectory")
-    assert list(path.trajectory.joint_names) == ["a", "b"]
-    assert seconds(path.trajectory.points[0].time_from_start) == 0.1
+    for goal in server.of(path):
+        require_valid(goal.trajectory, ["a", "b"], 0.0)
+        assert seconds(goal.trajectory.points[0].time_from_start) == 0.1
+    assert wire.source == POLICY
+
+
+@pytest.mark.parametrize(
+    "refuse, ends, said",
+    [
+        (True, None, "arm: the controller refused 3 goals in a row"),
+        (False, -4, "arm: the controller gave up: joint a is 0.3 off"),
+    ],
+)
+def test_a_controller_that_does_not_obey_stops_the_arm(stage, monkeypatch, refuse, ends, said):
+    server = Pretended(monkeypatch)
+    arm, wire = acting(stage)
+    until(lambda: wire.source == POLICY)
+    server.refused |= {"command/follow_joint_trajectory"} if refuse else set()
+    server.ends = ends
+    until(lambda: wire.source == STOP)
+    assert arm.arm.causes.latched["strayed"] == said
+    server.refused.clear()
+    server.ends = None
+    until(lambda: arm.arm.safety.resting)
+    until(lambda: wire.ask("arm/estop_reset").success and wire.source == POLICY)
+
+
+def test_a_gripper_that_refuses_is_asked_again(stage, monkeypatch):
+    server = Pretended(monkeypatch, gripper="ParallelGripperCommand")
+    server.refused.add("hand/cmd")
+    acting(stage)
+    until(lambda: len(server.of("hand/cmd")) > 1)
+    server.refused.clear()
+    until(lambda: any(t == "hand/cmd" and ok for t, _, ok in server.goals))
+    command = server.of("hand/cmd")[-1].command
+    assert (command.name, list(command.effort)) == (["knuckle"], [20.0])
+    assert list(command.position) == [pytest.approx(0.0)]
+    count = len(server.of("hand/cmd"))
+    time.sleep(0.8)
+    assert len(server.of("hand/cmd")) == count, "it was accepted"
 
 
 def test_an_operator_takes_over_and_gives_back(stage):

@@ -1,15 +1,22 @@
 """One description of which nodes a use consists of."""
 
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+from robostack.config import read
 from robostack.real import graph
 from robostack.real.graph import GraphError, processes, stopping
+from robostack.real.robot import RobotConfig
+from robostack.real.teleop.driver import Driver
+from robostack.real.teleop.mapping import read_mapping
 from robostack.real.up import UpConfig, exports, supervisor
 
+ROOT = Path(__file__).parents[2]
 SIM = str(graph.find("configs/robot/sim.yaml"))
 
 
@@ -90,6 +97,38 @@ def test_up_takes_the_options_of_its_uses_and_no_other():
     assert command[3] == "--ros-args" and "__ns:=/left" in command and "__node:=policy" in command
     with pytest.raises(GraphError, match="policy: no option of sim"):
         supervisor(UpConfig(policy="runs/bc"))
+
+
+def shown():
+    """Every `robostack up` of the documentation, and each file of configs/up: where, and words."""
+    from test_docs import PAGE_COMMANDS
+
+    files = [(path.name, ["up", str(path)]) for path in sorted(ROOT.glob("configs/up/*.yaml"))]
+    lines = [(page, shlex.split(line, comments=True)[1:]) for page, line in PAGE_COMMANDS]
+    return files + [(page, words) for page, words in lines if words[0] == "up"]
+
+
+@pytest.mark.parametrize(("where", "words"), shown(), ids=lambda value: "")
+def test_what_is_shown_can_run_down_to_the_driver_and_the_cameras(where, words):
+    """That a device can drive the robot, and that each camera that is to be opened has a source."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+    from robostack.real.nodes.camera_node import chosen
+
+    file = next((word for word in words[1:] if "=" not in word), None)
+    given = [word for word in words[1:] if "=" in word and "params_file" not in word]
+    config = read(UpConfig, file and ROOT / file, given)
+    for process in supervisor(config)._processes.values():
+        robot = RobotConfig.load(process.parameters["robot"])
+        if process.part.name == "teleop":
+            Driver(read_mapping(process.parameters["device"]), robot.spec)
+        if process.part.name == "camera":
+            assert chosen(robot)
+
+
+def test_there_is_something_to_start_for_every_example_of_a_robot():
+    used = {read(UpConfig, path).robot for path in ROOT.glob("configs/up/*.yaml")}
+    examples = {f"configs/robot/{path.name}" for path in ROOT.glob("configs/robot/*.yaml")}
+    assert used == examples and len(shown()) > len(used) + 5
 
 
 def test_ros2_launch_needs_nothing_but_the_standard_library_to_read_it():

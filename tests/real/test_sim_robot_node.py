@@ -23,9 +23,10 @@ from robostack.real.messages import (
     seconds,
     write_named,
 )
+from robostack.real.nodes.arm_node import ArmNode
 from robostack.real.nodes.node import COMMAND, LATCHED, connect
 from robostack.real.nodes.sim_robot_node import SimRobotNode
-from robostack.real.robot import Camera
+from robostack.real.robot import Camera, Gripper, Timeouts
 from robostack.types import SpecMismatch
 
 DOMAIN = 46
@@ -81,6 +82,67 @@ def test_without_commands_velocities_are_zero_and_targets_and_grippers_stay(stag
     still = env.at.copy()
     until(lambda: len(env.actions) > after + 6)
     assert np.array_equal(env.at, still)
+
+
+def test_a_robot_that_nobody_commands_stays_where_it_begins(stage):
+    """Also one whose actions are places: its first targets are where it is."""
+    robot, env, _ = stage(seed=9)
+    until(lambda: robot.steps > 5)
+    assert np.allclose(env.at, 0.09)
+
+
+def streaming(backend, gripper):
+    """Joints that are commanded at 100 Hz and simulated at 20, by a kind of controller."""
+    robot = jointed(backend=backend, timeouts=Timeouts(state=2.0, alive=2.0))
+    slow = {n: replace(robot.actions[n], max_error=2.0) for n in ("a", "b")}
+    hand = {"hand": Gripper("gripper", gripper, joint="knuckle", open=0.08, closed=0.0)}
+    return replace(robot, actions=robot.actions | slow, grippers=hand)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend, gripper",
+    [
+        ("positions", "topic_float64"),
+        ("joint", "joint_trajectory"),
+        ("joint_trajectory", "topic_float64"),
+    ],
+)
+def test_joints_follow_what_their_controller_is_streamed(stage, backend, gripper):
+    """The arm node on one side, the plant on the other, over the controller's own messages."""
+    config = streaming(backend, gripper)
+    robot, env, wire = stage(config)
+    arm = ArmNode(wire.node.context, config)
+    try:
+        wire.keep("alive", True)
+        wire.drive(0.7)
+        until(
+            lambda: np.allclose(env.at, 0.7, atol=1e-3), what=lambda: f"{env.at} {arm.arm.reason}"
+        )
+        assert env.actions[-1][2] == pytest.approx(0.7) and robot.executed > 5
+        steps = np.abs(np.diff(np.array(env.actions)[:, 0]))
+        assert steps.max() < 3 * 1.0 / 20, "no jumps: at 1 rad/s, some late on a busy machine"
+        wire.keep("alive", False)
+        until(lambda: arm.arm.reason and arm.arm.safety.resting)
+    finally:
+        arm.close()
+
+
+@pytest.mark.slow
+def test_a_hand_goes_as_fast_as_servo_is_told_and_no_longer(stage):
+    config = replace(
+        moved(backend="twist", command_hz=100.0), timeouts=Timeouts(state=2.0, alive=2.0)
+    )
+    speedy = {n: replace(config.actions[n], max_error=0.0) for n in ("x", "y", "turn")}
+    config = replace(config, actions=config.actions | speedy)
+    robot, env, wire = stage(config)
+    arm = ArmNode(wire.node.context, config)
+    wire.keep("alive", True)
+    wire.drive(0.4)
+    until(lambda: env.at[0] > 0.1, what=lambda: arm.arm.reason)
+    assert max(a[0] for a in env.actions) == pytest.approx(0.4, abs=0.05)
+    arm.close()
+    until(lambda: not env.actions[-1][:3].any())  # Servo's timeout, at the latest
 
 
 def test_it_moves_on_in_real_time(stage):
@@ -167,7 +229,12 @@ def test_the_clock_is_the_simulations_and_never_goes_back(stage):
     "robot, error, said",
     [
         (replace(ROBOT, control_hz=25.0), SpecMismatch, "control_hz"),
-        (jointed(), ConfigError, "back end `action`"),
+        (jointed(backend="pose"), ConfigError, "arms.arm.backend: a simulated robot has positions"),
+        (
+            replace(jointed(), grippers={"hand": Gripper("gripper", "action")}),
+            ConfigError,
+            "grippers.hand.backend",
+        ),
         (
             replace(ROBOT, state={n: f"pose:pose/{k}" for n, k in (("a", "x"), ("b", "y"))}),
             ConfigError,

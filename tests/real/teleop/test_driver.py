@@ -1,15 +1,19 @@
 """What a hand may and may not do: whatever goes wrong, the arm stays where it is."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from robostack.real.paths import find
+from robostack.real.robot import RobotConfig
 from robostack.real.teleop.device import LOST, Poll
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import Gripper, Mapping, Motion, read_mapping, shipped
 from robostack.types import RobotSpec
 
+ROBOTS = ("sim", "fr3", "so101", "two_arm", "ur5e")
 NAMES = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 ARM = RobotSpec(
     robot="arm",
@@ -224,6 +228,15 @@ def test_absolute_actions_without_a_state_of_their_name_cannot_be_held():
         driver.act(push(), 0.0, np.zeros(2))
 
 
-@pytest.mark.parametrize("name", [n for n in shipped() if n != "leader"])
-def test_every_mapping_that_comes_with_robostack_drives_such_an_arm(name):
-    Driver(read_mapping(name), ARM)
+EXAMPLES = [ARM, *(RobotConfig.load(find(f"configs/robot/{n}.yaml")).spec for n in ROBOTS)]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_mapping_that_comes_with_robostack_drives_an_example(name):
+    drives = []
+    for spec in EXAMPLES:
+        with contextlib.suppress(ValueError):
+            drives.append(Driver(read_mapping(name), spec).spec.robot)
+    expected = {"joints": ["FR3", "two FR3"], "so101_joints": ["SO-101"]}
+    expected["leader"] = ["FR3", "SO-101", "two FR3"]
+    assert drives == expected.get(name, ["arm", "Panda", "UR5e"])

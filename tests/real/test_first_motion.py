@@ -1,0 +1,119 @@
+"""The checklist of docs/real.md, "First motion on your arm", gone through with a simulated robot
+and an operator at a terminal of its own."""
+
+import os
+import pty
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+
+from diagnostic_msgs.msg import DiagnosticArray
+from table import Table, jointed_table
+from wired import until
+
+from robostack.real.nodes.monitor_node import Monitor
+
+DOMAIN = 83
+KEYS = {
+    "device": "keyboard",
+    "motions": {"a": {"plus": "a", "minus": "z"}, "b": {"plus": "s", "minus": "x"}},
+    "gripper": {"toggle": "space"},
+    "speed": 1.0,
+    "hold": 0.3,
+}
+
+
+class Terminal:
+    """Somebody at a terminal in which teleop_node runs; keys that are held are repeated."""
+
+    def __init__(self, table, mapping):
+        words = [f"robot:={table.file}", f"device:={table.mapping(mapping)}"]
+        command = [sys.executable, "-m", "robostack.real.nodes.teleop_node", "--ros-args"]
+        command += [word for given in words for word in ("-p", given)]
+        environment = os.environ | {"ROS_DOMAIN_ID": str(table.domain)}
+        self.child, self.end = pty.fork()
+        if self.child == 0:
+            os.execvpe(command[0], command, environment)
+        self.held, self.said = "", b""
+        for work in (self._press, self._listen):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _press(self):
+        while self.child:
+            if self.held:
+                os.write(self.end, self.held.encode())
+            time.sleep(0.03)
+
+    def _listen(self):
+        try:
+            while True:
+                self.said += os.read(self.end, 1000)
+        except OSError:
+            return
+
+    def kill(self):
+        child, self.child = self.child, 0
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+@pytest.fixture
+def table(tmp_path):
+    table = Table(DOMAIN, jointed_table(enabled=False), tmp_path)
+    yield table
+    table.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a terminal of its own")
+def test_the_checklist(table):
+    # 3, what it senses: nothing moves, and the monitor says why
+    assert table.reason == "not enabled"
+    watcher, told = table.connected(least=0.2), []  # rates of a loaded machine
+    monitor = Monitor(watcher)
+    table.wire.hear(DiagnosticArray, "/diagnostics", lambda m: told.extend(m.status))
+    until(
+        lambda: any(s.name == "monitor" and s.message == "arm: not enabled" for s in told),
+        what=lambda: str([s.message for s in told if s.name == "monitor"]),
+    )
+    monitor.close()
+    watcher.try_shutdown()
+    # 4, the software stop
+    ask, start = table.wire.ask, table.at.copy()
+    assert ask("arm/estop").success
+    until(lambda: table.wire.stopped and table.wire.stopped[-1])
+    assert ask("arm/estop_reset").success
+    until(lambda: not table.wire.stopped[-1])
+    # 5, it holds
+    assert ask("arm/enable", True).success
+    until(lambda: table.reason == "the policy is silent")
+    # 6, a person, slowly: one axis at a time, up to its end and not beyond
+    hand = Terminal(table, KEYS)
+    try:
+        until(lambda: b"drives jointed" in hand.said, 60, lambda: hand.said.decode())
+        assert (table.at == start).all(), "nobody has moved it yet"
+        hand.held = "z"
+        until(lambda: table.at[0] < -0.3, 60, lambda: hand.said.decode())
+        assert table.at[1] == pytest.approx(start[1], abs=1e-6)
+        hand.held = ""
+        table.rests()
+        hand.held = "a"
+        end = table.robot.actions["a"].high
+        until(lambda: table.at[0] > end - 0.01, 60)
+        time.sleep(0.3)
+        assert table.at[0] <= end + 1e-6
+        # 7, things that break: the node is killed while a key is down
+        hand.held = "x"
+        until(lambda: table.at[1] < -0.2, 60)
+        hand.kill()
+        table.rests()
+        until(lambda: table.reason == "the policy is silent")
+        table.legal()
+    finally:
+        hand.kill()
