@@ -98,11 +98,12 @@ def test_every_part_of_the_rewards_exam_has_settings_that_exist(scale):
 def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
     pytest.importorskip("pyarrow")
     words = ["--episodes", "2", "--pixels", "32", "--seconds", "0.1", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", ["dataset_read.py", *words])
+    monkeypatch.setattr(sys, "argv", ["dataset_read.py", *words, "--processes", "1"])
     dataset_read.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     for way in ("ours", "zarr_python", "hdf5", "mp4", "memmap"):
         assert told[f"{way}_per_s"] > 0
+    assert told["loader_per_s"].keys() == {"1"} and told["loader_per_s"]["1"] > 0
     assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]
 
 

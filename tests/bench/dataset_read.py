@@ -1,14 +1,16 @@
 """Random windows of a training set, in turns in one process: ours, zarr-python, HDF5, mp4, memmap.
 
     python tests/bench/dataset_read.py [--episodes 40] [--pixels 128] [--seconds 1] [--rounds 5]
+        [--processes 1 2 4]
 
 A window is two camera pictures, a state and 16 actions at a random step of a random episode.
 Episodes are the scripted expert's on Lift, rendered. `ours` is robostack.data.reading.StoredChunks,
 single picture by single picture from the store's files; `zarr_python` reads the very same files;
 `hdf5` is robomimic's layout, uncompressed, a chunk a picture; `mp4` is a LeRobotDataset's H.264
-with a key frame every second picture, containers kept open; `memmap` is raw bytes. All files are in
-the page cache. Each number is the best of the rounds, in which all take turns, as other work on the
-machine only ever slows one down. Prints one JSON object as its last line: windows a second, by the
+with a key frame every second picture, containers kept open; `memmap` is raw bytes. All files are
+in the page cache. Each number is the median of the rounds, in which all take turns. `loader` is
+ours as training reads it, by so many processes that read ahead (robostack.data.reading.batches),
+from when all of them deliver on. Prints one JSON object as its last line: windows a second, by the
 clock and by the processor time of the process (of all its threads), which a busy machine spares.
 """
 
@@ -19,7 +21,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -31,7 +33,7 @@ import zarr
 from robostack.data.chunks import ChunkData
 from robostack.data.interchange.exchange import send
 from robostack.data.interchange.formats import ExportConfig
-from robostack.data.reading import StoredChunks
+from robostack.data.reading import Reading, StoredChunks, batches
 from robostack.data.store import Store
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
@@ -127,6 +129,28 @@ def speed(
     return count / np.array([time.perf_counter() - begin, time.process_time() - worked])
 
 
+def loader_speed(data: StoredChunks, processes: int, rounds: int, seconds: float) -> float:
+    """Windows a second by the clock, the median of rounds without a pause between them."""
+
+    def picks() -> Iterator[np.ndarray]:
+        random, rows = np.random.default_rng(0), data.rows()
+        while True:
+            yield random.choice(rows, BATCH)
+
+    reading = Reading("disk", processes)
+    source, found = batches(data, picks(), reading), []
+    for _ in range(2 * processes * reading.ahead):  # until all have begun
+        next(source)
+    for _ in range(rounds):
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds or not count:
+            next(source)
+            count += BATCH
+        found.append(count / (time.perf_counter() - begin))
+    source.close()
+    return float(np.median(found))
+
+
 def measure(folder: Path, args: argparse.Namespace) -> dict:
     store = make_store(folder, args.episodes, args.pixels)
     memory = ChunkData(store.spec, HORIZON, (e for _, e in store.episodes()))
@@ -141,19 +165,22 @@ def measure(folder: Path, args: argparse.Namespace) -> dict:
     }
     ways = {"ours": ours.batch, **{n: batches_of(r, memory, starts) for n, r in others.items()}}
     require_same(ways, memory, rows)
-    best = dict.fromkeys(ways, np.zeros(2))
+    speeds = {name: [] for name in ways}
     for turn in range(args.rounds):
         for name, batch in ways.items():
             random = np.random.default_rng(turn)
-            best[name] = np.maximum(best[name], speed(batch, rows, random, args.seconds))
+            speeds[name].append(speed(batch, rows, random, args.seconds))
         print(f"\rround {turn + 1} of {args.rounds}", end="", file=sys.stderr)
     print(file=sys.stderr)
+    told = {name: np.median(found, 0) for name, found in speeds.items()}
+    loader = {n: loader_speed(ours, n, args.rounds, args.seconds) for n in args.processes}
     size = sum(p.stat().st_size for p in store.path.rglob("*") if p.is_file())
     raw = sum(frames.nbytes for _, e in store.episodes() for frames in e.images.values())
     return {
-        **{f"{name}_per_s": round(wall) for name, (wall, _) in best.items()},
-        **{f"{name}_per_cpu_s": round(cpu) for name, (_, cpu) in best.items()},
-        "ours_over_mp4": round(best["ours"][0] / best["mp4"][0], 1),
+        **{f"{name}_per_s": round(wall) for name, (wall, _) in told.items()},
+        **{f"{name}_per_cpu_s": round(cpu) for name, (_, cpu) in told.items()},
+        "loader_per_s": {str(processes): round(wall) for processes, wall in loader.items()},
+        "ours_over_mp4": round(told["ours"][0] / told["mp4"][0], 1),
         "windows": len(rows),
         "pixels": args.pixels,
         "compressed_to": round(size / raw, 2),
@@ -177,6 +204,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4], help="of the loader")
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(Path(folder), parser.parse_args())))
 

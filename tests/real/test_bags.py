@@ -18,7 +18,9 @@ from std_msgs.msg import Bool, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robostack import cli
+from robostack.bag_source import BagSource
 from robostack.config import build
+from robostack.data.interchange.report import BadEpisode, Report
 from robostack.data.store import open_store
 from robostack.real.bags import Bag, BagError, bags_in, describe, is_ours, read_episode
 from robostack.real.messages import doubles
@@ -210,6 +212,10 @@ def test_a_bag_of_another_robot_is_refused_by_the_name_of_what_differs(tmp_path)
     other = build(RobotConfig, {**describe(CONFIG), "control_hz": 10.0})
     with pytest.raises(SpecMismatch, match="control_hz"):
         read_episode(bag, other)
+    robot = tmp_path / "other.yaml"
+    robot.write_text(yaml.safe_dump(describe(other), sort_keys=False))
+    with pytest.raises(BadEpisode, match="^robot: .*control_hz: the robot's config has 10"):
+        BagSource(bag, Report("", ""), str(robot)).read(0)
 
 
 def test_what_is_no_finished_bag_is_said_to_be_none(tmp_path):

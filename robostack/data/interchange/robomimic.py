@@ -136,7 +136,10 @@ class RobomimicSource:
 
     def _find_spec(self, first: h5py.Group, conventions: dict, hz: float) -> RobotSpec:
         kwargs = self.env.get("env_kwargs") or {}
-        rate = hz or kwargs.get("control_freq")
+        told = kwargs.get("control_freq")
+        if hz and told and hz != told:
+            raise FormatError(f"{self.path} says its rate itself: {told:g} Hz, not hz={hz:g}")
+        rate = hz or told
         if not isinstance(rate, (int, float)) or not rate > 0:
             raise FormatError(f"{self.path} does not say its control rate: say it, e.g. hz=20")
         if first["actions"].ndim != 2:

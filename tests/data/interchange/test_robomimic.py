@@ -244,6 +244,8 @@ def test_a_file_that_is_cut_or_of_something_else_is_refused(foreign, tmp_path):
 
 
 def test_a_rate_that_nobody_says_is_asked_for(foreign, tmp_path):
+    with pytest.raises(FormatError, match="rate itself: 20 Hz, not hz=10"):
+        imported(foreign, tmp_path / "out", hz=10)
     copy = shutil.copy(foreign, tmp_path / "copy.hdf5")
     with h5py.File(copy, "r+") as file:
         file["data"].attrs["env_args"] = "{}"
