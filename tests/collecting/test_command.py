@@ -64,10 +64,10 @@ def test_the_walk_of_the_page_works_as_it_is_written(tmp_path, monkeypatch, caps
     fewer = {"episodes=20": "episodes=2", "--episodes 20": "--episodes 2", "steps=800": "steps=2"}
     tiny = ["batch=4", "draws=2", "policy.small={width: 16, layers: 1, heads: 2}"]
     monkeypatch.chdir(tmp_path)
-    for told in (*lines[2:], *lines[:2]):
+    for typed in (*lines[2:], *lines[:2]):
         for much, little in fewer.items():
-            told = told.replace(much, little)
-        words = shlex.split(told)
+            typed = typed.replace(much, little)
+        words = shlex.split(typed)
         assert cli.main(words + (tiny if words[0] == "train" else [])) == 0, capsys.readouterr().err
         if words[0] == "teleop":
             (tmp_path / "runs/mine").symlink_to("standin")
