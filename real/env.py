@@ -46,6 +46,9 @@ class Link(Protocol):
     def look(self, task: str, began: float) -> Observation:
         """What is seen now; its stamp is the time since `began`. Raises StreamError."""
 
+    def ages(self) -> dict[str, float]:
+        """[s] of the newest picture of each camera, by its stamp. Raises StreamError."""
+
     def verdict(self) -> bool | None:
         """Whether the try has succeeded, as far as anybody said since `begin`."""
 
@@ -117,6 +120,10 @@ class RosEnv:
     def look(self) -> Step:
         """What is seen now: nothing is done and no step counted. Raises StreamError."""
         return Step(self._link.look(self.task, self._began), False, False, self._link.verdict())
+
+    def ages(self) -> dict[str, float]:
+        """[s] of the newest picture of each camera, by its stamp. Raises StreamError."""
+        return self._link.ages()
 
     def plan(self) -> Iterator[np.ndarray]:
         raise ValueError(

@@ -121,6 +121,10 @@ class RosLink:
     def look(self, task: str, began: float) -> Observation:
         return self._listener.observe(task, self.now() - began)
 
+    def ages(self) -> dict[str, float]:
+        look = self._listener.look()
+        return {camera: look.ages[camera] for camera in look.images}
+
     # the scene ------------------------------------------------------------------------------
     def begin(self, seed: int, ask: bool = True) -> None:
         """Raises LinkError where a simulated robot refuses; an operator is waited for."""

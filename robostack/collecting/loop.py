@@ -52,6 +52,14 @@ class Looks(Protocol):
         """What is seen now; nothing is done and no step counted."""
 
 
+@runtime_checkable
+class Dated(Protocol):
+    """What a robot adds whose pictures have a stamp of their own."""
+
+    def ages(self) -> dict[str, float]:
+        """[s] of the newest picture of each camera."""
+
+
 @dataclass
 class Collector:
     """One robot, one person, one session. `clock` [s] is monotonic; `said` gives the words
@@ -235,10 +243,16 @@ class Collector:
         span = self._ticks[-1] - self._ticks[0] if len(self._ticks) > 1 else 0.0
         return (len(self._ticks) - 1) / span if span > 0 else 0.0
 
-    def _age(self, now: float) -> float | None:
-        """[s] of the pictures; None while nothing changes before the cameras of a simulation."""
+    def _ages(self, now: float) -> dict[str, float]:
+        """[s] of each camera's picture: by its stamp where the robot tells, else since it was seen.
+        None while nothing changes before the cameras of a simulation."""
+        if isinstance(self.env, Dated):
+            try:
+                return {name: round(age, 2) for name, age in self.env.ages().items()}
+            except UNREACHED:  # what is shown is the last that there was
+                pass
         moves = self.record is not None or self.config.drive_always or isinstance(self.env, Looks)
-        return round(now - self._seen_at, 2) if moves else None
+        return dict.fromkeys(self.pictures, round(now - self._seen_at, 2)) if moves else {}
 
     def status(self) -> dict:
         """Everything that a screen or a page shows, as JSON can hold it."""
@@ -271,6 +285,6 @@ class Collector:
             "rate": round(self.rate(), 1),
             "hz": self.env.spec.control_hz,
             "late": self.late,
-            "age": self._age(now),
+            "ages": self._ages(now),
             "free_mb": session.shelves.free() // MB,
         }

@@ -103,7 +103,7 @@ def rows(status: dict) -> list[tuple[str, str, str]]:
         (
             f"{status['rate']:.1f} of {status['hz']:g} Hz",
             f"{status['late']} late",
-            "" if status["age"] is None else f"pictures {1000 * status['age']:.0f} ms old",
+            "  ".join(f"{name} {1000 * age:.0f} ms old" for name, age in status["ages"].items()),
         ),
         *([(f"arm {status['arm']}", "", "")] if status["arm"] else []),
     ]

@@ -4,11 +4,13 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
@@ -51,9 +53,32 @@ def test_a_scripted_session_gives_a_store_that_a_policy_is_cloned_from(tmp_path,
     assert store.attributes("000002")["seed"] == 2
 
 
+@pytest.mark.slow
+def test_the_walk_of_the_page_works_as_it_is_written(tmp_path, monkeypatch, capsys):
+    """Every command between "Clone it" and "Other devices", with less of everything; the stand-in
+    is there for the person, too."""
+    text = (Path(__file__).parents[2] / "docs" / "demonstrations.md").read_text()
+    walk = text[text.index("## Clone it") : text.index("## Other devices")]
+    lines = re.findall(r"^robostack (.+)$", walk, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["train", "evaluate", "teleop", "train"]
+    fewer = {"episodes=20": "episodes=2", "--episodes 20": "--episodes 2", "steps=800": "steps=2"}
+    tiny = ["batch=4", "draws=2", "policy.small={width: 16, layers: 1, heads: 2}"]
+    monkeypatch.chdir(tmp_path)
+    for typed in (*lines[2:], *lines[:2]):
+        for much, little in fewer.items():
+            typed = typed.replace(much, little)
+        words = shlex.split(typed)
+        assert cli.main(words + (tiny if words[0] == "train" else [])) == 0, capsys.readouterr().err
+        if words[0] == "teleop":
+            (tmp_path / "runs/mine").symlink_to("standin")
+    assert len(Store(tmp_path / "runs/standin/store")) == 2
+    assert (tmp_path / "runs/mine-eval/summary.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["detector=absent"], "holds no reward"),
         (
             ["device=piano"],
             "device=piano: expected one of browser, keyboard, gamepad, evdev, spacemouse, scripted",

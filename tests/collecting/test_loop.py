@@ -355,7 +355,9 @@ def test_what_cannot_be_seen_between_recordings_is_told_until_it_can(tmp_path):
         acting.clock.sleep(0.4)
         acting.tick()
         told.append(acting.status()["message"])
-        ages.append(acting.status()["age"])
+        ages.append(acting.status()["ages"])
     assert "camera top" in told[0] and "camera top" in told[1] and told[2] == ""
-    assert ages == [0.4, 0.8, 0.0]
+    assert ages == [{"top": 0.4}, {"top": 0.8}, {"top": 0.0}]
+    acting.env.ages = lambda: {"top": 0.123}  # where pictures have stamps, those count
+    assert acting.status()["ages"] == {"top": 0.12}
     acting.session.shelves.close()

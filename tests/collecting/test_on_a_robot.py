@@ -1,9 +1,9 @@
 """`robostack teleop env.real=...` as it is typed, before a simulated robot and its arm node, with a
 pad whose buttons and axes come on `joy`; and an emergency stop in the middle of it."""
 
+import contextlib
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Joy
 
 from robostack import cli
+from robostack.collecting.session import Session
 from robostack.data.store import Store
 from robostack.real.nodes import env_link
 
@@ -55,22 +56,24 @@ def test_a_pad_on_joy_demonstrates_and_an_emergency_stop_costs_one_recording(
     line, over = LineRobot(DOMAIN), threading.Event()
     pad = Node("pad", context=line.context)
     joy = pad.create_publisher(Joy, "joy", 1)
-    said: list[str] = []
+    ends: list[tuple[int, str]] = []  # steps of a recording, and why it ended
+    hits: list[int] = []  # ends before the button is hit
+
+    def stopped(self, episode, why, now, stopped=Session.stopped):
+        ends.append((0 if episode is None else len(episode), why))
+        return stopped(self, episode, why, now)
+
+    monkeypatch.setattr(Session, "stopped", stopped)
 
     def stop_once():
-        """Somebody hits the button on the way, and lets go once the recording has been decided."""
+        """Somebody hits the button on the way, and lets go once no recording can begin."""
         arm = line.arm.arm
-        if not said and line.robot._env.x > 0.5:
+        if not hits and line.robot._env.x > 0.5:
+            hits.append(len(ends))
             arm.trip("test", "a test")
-            said.append("stopped")
-        elif said == ["stopped"] and len(Store(out / "trash")) == 1:
-            time.sleep(1.5)  # in which a recording cannot begin
-            said.append("free")
-        elif said[1:] and arm.causes.latched:
-            try:
+        elif hits and arm.causes.latched and any(steps == 0 for steps, _ in ends):
+            with contextlib.suppress(ValueError):  # it has not come to rest yet
                 line.arm._reset()
-            except ValueError:  # it has not come to rest yet
-                return
 
     talks = until(over, lambda: joy.publish(Joy(axes=[1.0, 0.0], buttons=[0, 1])))
     stops = until(over, stop_once)
@@ -87,9 +90,11 @@ def test_a_pad_on_joy_demonstrates_and_an_emergency_stop_costs_one_recording(
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert (summary["kept"], summary["undecided"]) == (1, 0) and summary["trash"] >= 1
-    assert "the arm is stopped" in told.err and "nothing was recorded: the arm" in told.err
+    (steps, why), (none, again) = ends[hits[0] : hits[0] + 2]
+    assert steps > 3 and none == 0 and "the arm is stopped" in why and "the arm is stopped" in again
+    assert f"nothing was recorded: {again}" in told.err
     (kept,) = (e for _, e in Store(out / "store").episodes())
     assert kept.source == "demo" and kept.success and kept.terminated and kept.task == "go right"
     assert np.allclose(kept.actions, [0.8, 0, -1]) and kept.states[-1, 0] >= 1
-    broken = Store(out / "trash").read("000000")  # up to where the arm was stopped
+    broken = Store(out / "trash").read(f"{hits[0]:06d}")  # up to where the arm was stopped
     assert 0.4 < broken.states[-1, 0] < 0.9 and not broken.success
