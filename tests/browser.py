@@ -41,12 +41,15 @@ class Page:
     def __init__(self, address):
         self._socket = connect(address, max_size=None)
         self._ids = count(1)
+        self.events = []  # that came between answers, of domains that were enabled
 
     def call(self, method, **options):
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": options}))
         while True:
             told = json.loads(self._socket.recv(30))
+            if "method" in told:
+                self.events.append(told)
             if told.get("id") == number:
                 assert "error" not in told, told
                 return told["result"]

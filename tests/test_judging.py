@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,22 @@ def test_the_reward_of_the_documentation_fails_first_and_passes_then(runs, capsy
     head, tail = code.split("        height = ")
     Path("my_reward.py").write_text(head + better + "\n    def fing" + tail.split("def fing")[1])
     assert exam(runs, *words) == OK
+    # and is learned from as written, on little
+    size = ["policy.small={width: 32, layers: 1, heads: 2}", "policy.expert={width: 32}"]
+    few = ["seeds=1", "env.pixels=24", "--workers", "1"]
+    assert main(["collect", "--out", "demos", *few]) == OK
+    assert main(["train", "bc", "--data", "demos", "--out", "bc", "steps=1", *size]) == OK
+    less = {
+        "rl": ["rl.iterations=1", "rl.episodes=1", "rl.updates=1", "rl.batch=2", "rl.draws=1"]
+        + ["env.pixels=24", "env.horizon=20", "--workers", "1"]
+    }
+    (block,) = re.findall(r"```bash\n(robostack score.*?)```", text, re.S)
+    for line in block.replace("\\\n", " ").replace("runs/lift", "cases").splitlines():
+        command = shlex.split(line.replace("runs/", ""))[1:]
+        capsys.readouterr()
+        assert main([*command, *less.get(command[1], [])]) == OK
+        said = capsys.readouterr().err
+        assert ("warning: raised: it missed" in said) == (command[0] != "score"), said
 
 
 def test_a_module_without_a_reward_says_what_it_lacks(tmp_path, capsys, runs):

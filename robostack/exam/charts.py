@@ -111,7 +111,7 @@ def _short(text: str, most: int = 34) -> str:
 def confusion(sheet: Sheet) -> str:
     """Mean final potential of successes under every instruction, as a heat map."""
     rows, columns, table = order.confusion(sheet)
-    if not rows or np.isnan(table[:, 1:]).all():
+    if not rows or len(columns) < 3 or np.isnan(table[:, 1:]).all():  # nothing to confuse
         return ""
     figure, axes = _panels(1, 1, 2.6 + 0.55 * len(columns), 1.6 + 0.36 * len(rows))
     ax = axes[0, 0]
