@@ -18,6 +18,7 @@ from robostack.alarms import (
     gap,
     hallucinated,
     limits,
+    spread,
     unsureness,
     velocity_ratio,
 )
@@ -186,6 +187,11 @@ def test_hallucinations_by_hand():
 
 def test_unsureness_is_what_lacks_of_confidence_over_all_observations():
     assert unsureness([np.ones(3), np.zeros(1)]) == 0.25
+
+
+def test_the_spread_is_a_mean_over_all_observations():
+    assert spread([np.zeros(3), np.ones(1)]) == 0.25
+    assert Watch(Alarms()).update(0, {"spread": 0.6}) == ["spread is 0.6, above 0.5"]
 
 
 def test_the_velocity_ratio_is_a_ratio_of_norms():

@@ -121,6 +121,13 @@ class SmallEye(nn.Module):
         return self.head(torch.cat([self.second(x), state], dim=1))
 
 
+class Frozen(list):
+    """A model that is never trained; all copies of its owner share it."""
+
+    def __deepcopy__(self, memo: dict) -> Frozen:
+        return self
+
+
 class PretrainedEye(nn.Module):
     """A frozen V-JEPA 2, DINOv2 or DINOv3, its patches averaged over a coarse grid, and a trained
     head. V-JEPA 2 is shown each frame twice, as its action-conditioned version does
@@ -129,7 +136,7 @@ class PretrainedEye(nn.Module):
     def __init__(self, config: EyeConfig, cameras: int, state_dim: int):
         super().__init__()
         self.config = config
-        self._frozen = [_pretrained(config.source)]  # in a list: not a submodule, not saved
+        self._frozen = Frozen([_pretrained(config.source)])  # no submodule, not saved
         hidden = self._frozen[0].config.hidden_size
         fields = cameras * GRID * GRID * hidden
         self.norm = nn.LayerNorm(hidden)

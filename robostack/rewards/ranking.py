@@ -3,6 +3,7 @@ how much each of its energies says."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,12 +44,23 @@ def contests(data: RewardData, groups: list[list[int]]) -> list[np.ndarray]:
     return found
 
 
+@dataclass(frozen=True)
+class Decided:
+    """Chunks from one state, what every member holds of them, and which of two was better."""
+
+    energies: Tensor  # f32[E, N, 4]
+    better: Tensor  # i64[P], indices of chunks
+    worse: Tensor  # i64[P]
+
+    def margins(self, scores: Tensor) -> Tensor:
+        """By how much the better ones are ahead f32[..., P] in scores f32[..., N]."""
+        return scores[..., self.better] - scores[..., self.worse]
+
+
 def fit_ranking(
     model: WorldModel, data: RewardData, groups: list[list[int]], episodes: list[int]
 ) -> Tensor:
-    """Non-negative weights of the energies, by logistic regression of "this chunk was better than
-    that one" on their differences within a state (Bradley-Terry): what makes energies of one state
-    comparable.
+    """Non-negative weights of the energies: what makes those of one state comparable.
 
     Better is what came out better where chunks were executed from one state: by the data where
     they know, else by progress in the real last observation. Without such groups, it is the
@@ -61,25 +73,42 @@ def fit_ranking(
     else:
         long = [i for i in episodes if data.length[i] > model.config.horizon] or episodes
         found = [_demonstrated(model, data, long, random) for _ in range(EXAMPLES)]
-    differences = torch.cat(found)
-    if not len(differences):
-        return torch.ones(differences.shape[1], device=differences.device)
-    return _logistic(differences)
+    return weigh(found, model.config.pessimism)
+
+
+def weigh(found: list[Decided], pessimism: float) -> Tensor:
+    """Weights f32[4] >= 0 with which differences of `log_odds` are the log-odds of the one being
+    better: logistic regression of what was decided on the members' mean energies (Bradley-Terry),
+    and then of the same on what is left once their spread is taken off."""
+    energies = torch.cat([d.margins(-d.energies.mean(0).T).T for d in found])
+    if not len(energies):
+        return torch.ones(energies.shape[1], device=energies.device)
+    weights = _logistic(energies)
+    ahead = [d.margins(log_odds(d.energies, weights, pessimism)) for d in found]
+    return weights * _logistic(torch.cat(ahead)[:, None])
+
+
+def log_odds(energies: Tensor, weights: Tensor, pessimism: float) -> Tensor:
+    """Scores f32[N] of chunks by energies f32[E, N, 4]: the members' mean, less so many of their
+    deviations."""
+    score = -(energies @ weights)
+    spread = score.std(0) if len(score) > 1 else torch.zeros_like(score[0])
+    return score.mean(0) - pessimism * spread
 
 
 @torch.no_grad()
-def _executed(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
-    """Energy of the worse minus that of the better one, f32[pairs, 3], of executed chunks."""
+def _executed(model: WorldModel, data: RewardData, group: list[int]) -> Decided:
+    """Of chunks that were executed."""
     horizon, task = model.config.horizon, data.tracks[group[0]].task
     steps = np.arange(horizon)
     chunks = [data.actions[data.first[i] + np.minimum(steps, data.length[i] - 2)] for i in group]
     seen, states = model.seen(data, data.first[group])
-    energy = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task).mean(0)
-    outcome = torch.from_numpy(data.outcome[group]).to(energy)
+    energies = model.imagined_energies(model.slow_eye(seen, states), np.stack(chunks), task)
+    outcome = torch.from_numpy(data.outcome[group]).to(energies)
     if outcome.isnan().any() or outcome.max() <= outcome.min() + MARGIN:
         outcome = _judged(model, data, group)
-    better, worse = torch.nonzero(outcome[:, None] > outcome[None] + MARGIN, as_tuple=True)
-    return energy[worse] - energy[better]
+    ahead = outcome[:, None] > outcome[None] + MARGIN
+    return Decided(energies, *torch.nonzero(ahead, as_tuple=True))
 
 
 def _judged(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
@@ -96,8 +125,8 @@ def _judged(model: WorldModel, data: RewardData, group: list[int]) -> Tensor:
 @torch.no_grad()
 def _demonstrated(
     model: WorldModel, data: RewardData, episodes: list[int], random: np.random.Generator
-) -> Tensor:
-    """The same of a demonstrated chunk and its rivals. An episode is never measured by itself."""
+) -> Decided:
+    """Of a demonstrated chunk and its rivals. An episode is never measured by itself."""
     horizon, i = model.config.horizon, int(episodes[random.integers(len(episodes))])
     t = int(random.integers(max(data.length[i] - horizon, 1)))
     row = data.first[i] + t
@@ -105,8 +134,9 @@ def _demonstrated(
     rivals = np.stack([chunk, *_rivals(chunk, data, random)])
     seen, states = model.seen(data, np.array([row]))
     latent = model.slow_eye(seen, states).expand(len(rivals), -1)
-    energy = model.imagined_energies(latent, rivals, data.tracks[i].task, i).mean(0)
-    return energy[1:] - energy[:1]
+    energies = model.imagined_energies(latent, rivals, data.tracks[i].task, i)
+    worse = torch.arange(1, len(rivals), device=energies.device)
+    return Decided(energies, torch.zeros_like(worse), worse)
 
 
 def _rivals(chunk: np.ndarray, data: RewardData, random: np.random.Generator) -> list[np.ndarray]:

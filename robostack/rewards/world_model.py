@@ -22,7 +22,7 @@ from robostack.rewards.bank import Bank, Goals
 from robostack.rewards.eye import EyeConfig, Instruction
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.lessons import Lessons
-from robostack.rewards.ranking import contests, fit_ranking, split
+from robostack.rewards.ranking import contests, fit_ranking, log_odds, split
 from robostack.rewards.saved import RewardError
 from robostack.rewards.world_model_following import Following, apart
 from robostack.types import Episode, Observation, RobotSpec
@@ -301,9 +301,8 @@ class WorldModel(LearnedReward):
         """Log-odds f32[N] of chunks f32[N, H, A]: the difference of two is that of the one being
         better. Every member imagines the whole chunk; their spread counts against it."""
         latent = self.slow_eye(*self.glance(observation)).expand(len(chunks), -1)
-        score = -(self.imagined_energies(latent, chunks, observation.task) @ self.ranking)
-        spread = score.std(0) if len(score) > 1 else torch.zeros_like(score[0])
-        return (score.mean(0) - self.config.pessimism * spread).cpu().numpy()
+        energies = self.imagined_energies(latent, chunks, observation.task)
+        return log_odds(energies, self.ranking, self.config.pessimism).cpu().numpy()
 
 
 def _of_before(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

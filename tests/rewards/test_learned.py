@@ -132,6 +132,35 @@ def test_an_episode_without_an_instruction_is_refused(reward):
         reward.score(replace(square_episode(0), task=" "))
 
 
+def dead(episode, shown):
+    """What a camera that shows the same for ever makes of it."""
+    frames = episode.images["top"]
+    return replace(episode, images={"top": np.broadcast_to(shown, frames.shape).copy()})
+
+
+@ALL
+def test_a_camera_that_is_dead_while_the_state_moves_is_refused(reward):
+    episode = square_episode(0)
+    flicker = np.arange(17, dtype=np.uint8)[:, None, None, None]
+    for shown, why in (
+        (np.uint8(0), "shows nothing: each of its 17 frames is of one colour"),
+        (flicker, "shows nothing: each of its 17 frames is of one colour"),
+        (episode.images["top"][8], "frozen: all its 17 frames are the same"),
+    ):
+        with pytest.raises(RewardError, match=f"camera 'top' .*{why} while the state changes"):
+            reward.score(dead(episode, shown))
+        with pytest.raises(RewardError, match=why):
+            RewardData([episode, dead(episode, shown)], reward.eye)
+
+
+@ALL
+def test_a_scene_in_which_nothing_moves_may_look_the_same(reward):
+    episode = square_episode(0)
+    still = replace(episode, states=np.zeros_like(episode.states))
+    assert np.isfinite(reward.score(dead(still, episode.images["top"][8]))).all()
+    assert np.isfinite(reward.score(dead(still, np.uint8(0)))).all()
+
+
 @ALL
 def test_without_a_success_there_is_nothing_to_learn(name):
     data = look([square_episode(s, success=False) for s in range(2)])
