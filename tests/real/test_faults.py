@@ -233,20 +233,37 @@ def test_chunks_that_come_too_late(scene):
     scene.rests(since, limit=1.0)
 
 
-def test_a_robot_that_is_not_measured_any_more(scene):
+class Mute:
+    """A driver that hangs."""
+
+    def __init__(self, publisher):
+        pass
+
+    def publish(self, message):
+        pass
+
+
+class Repeating:
+    """A driver that hangs in front of one that repeats its last message."""
+
+    def __init__(self, publisher):
+        self.publisher, self.last = publisher, None
+
+    def publish(self, message):
+        self.last = self.last or message
+        self.publisher.publish(self.last)
+
+
+@pytest.mark.parametrize("fault", [Mute, Repeating])
+def test_a_robot_that_is_not_measured_any_more(scene, fault):
     scene.talk("policy")
     since = scene.moving(POLICY)
     states = scene.robot._states
-    scene.robot._states = {topic: Mute() for topic in states}
+    scene.robot._states = {topic: fault(publisher) for topic, publisher in states.items()}
     try:
         scene.rests(since, limit=ROBOT.timeouts.state + 0.1)
     finally:
         scene.robot._states = states
-
-
-class Mute:
-    def publish(self, message):
-        pass
 
 
 def test_a_flood_of_chunks_does_not_drown_the_emergency_stop(scene):
