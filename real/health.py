@@ -9,10 +9,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from robostack.real.rates import Rate
+from robostack.real.robot import RobotConfig
 
 OK, WARN, ERROR, STALE = range(4)  # DiagnosticStatus.level
 SILENT = 1.0  # [s] without a message, or three periods of a slow topic: STALE
 RECENT = 200  # messages whose ages are looked at
+LONG = 0.3  # [s] that somebody may be silent for; more is to be said aloud
+SLOW = 0.15  # [s] to a rest, likewise
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,19 @@ def summary(parts: dict[str, Health]) -> Health:
     level = max((part.level for part in bad.values()), key=order.__getitem__)
     worst = sorted(bad, key=lambda name: -order[bad[name].level])
     return Health(level, "; ".join(f"{name}: {bad[name].message}" for name in worst))
+
+
+def doubts(robot: RobotConfig, stops_within: float) -> list[str]:
+    """What a robot's file allows that a careful one would not; an arm takes `stops_within` [s]."""
+    found = []
+    if stops_within > SLOW:
+        found.append(
+            f"it takes up to {stops_within:.2f} s to come to rest: less speed or more jerk"
+        )
+    for key in ("state", "alive", "deadman", "blind", "device"):
+        limit = getattr(robot.timeouts, key)
+        if limit > LONG:
+            found.append(f"timeouts.{key} is {limit:g} s, in which nobody notices")
+    if not robot.timeouts.estop:
+        found.append("timeouts.estop is 0: an emergency stop that is unplugged is not noticed")
+    return found

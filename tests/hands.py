@@ -19,6 +19,8 @@ OPEN, CLOSE = -1.0, 1.0
 class Hands:
     """Goes above the cube, down, closes, up. Each chunk begins where the state says that it is."""
 
+    horizon = H
+
     def __init__(self, spec, cube):
         self.spec, self.cube = spec, np.asarray(cube, float)
         self.columns = [spec.state_names.index(f"gripper_{a}") for a in "xyz"]
@@ -55,7 +57,7 @@ class HandsServer(PolicyServer):
 
     def __init__(self, hands):
         self.hands = hands
-        model = SimpleNamespace(spec=hands.spec, config=SimpleNamespace(horizon=H))
+        model = SimpleNamespace(spec=hands.spec, config=SimpleNamespace(horizon=hands.horizon))
         super().__init__(model, ServeConfig(port=0), "hands", "hands")
 
     def _runner(self):

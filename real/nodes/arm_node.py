@@ -25,6 +25,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robostack.real.arm import HOLD, STOP, ArmController, Command
+from robostack.real.health import doubts
 from robostack.real.messages import (
     MessageError,
     read_chunk,
@@ -82,6 +83,11 @@ class ArmNode:
         self._told: bool | None = None  # the last estop_state
         self._reason = ""
         self._bad: dict[str, str] = {}  # topic -> what was wrong with its last message
+        self._stops = self.arm.safety.stops_within
+        self._doubts = doubts(robot, self._stops)
+        self.node.get_logger().info(f"whatever it does, it rests within {self._stops:.2f} s")
+        for doubt in self._doubts:
+            self.node.get_logger().warning(doubt)
         self._listen()
         Diagnostics(self.node, self._report)
         self._ticking = Ticking(self.node, robot.rate, self._tick, failed=self._failed)
@@ -228,6 +234,8 @@ class ArmNode:
             **limited,
             "clipped": self.arm.safety.clipped,
             "missed ticks": self._ticking.pace.missed,
+            "stops within [s]": self._stops,
+            **{f"doubt {i + 1}": doubt for i, doubt in enumerate(self._doubts)},
             **bad,
         }
         return level, self.arm.reason or "moves", values

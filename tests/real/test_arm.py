@@ -1,5 +1,6 @@
 """The controller without ROS: clocks are arguments, so that every fault takes no time."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -594,3 +595,60 @@ def test_a_control_period_is_recorded_once_and_velocities_as_their_mean():
 def test_the_record_of_targets_is_the_last_of_each_period():
     world = moving()
     assert np.array_equal(world.executed[-1], world.commands[len(world.executed) * 5 - 1])
+
+
+class Trouble:
+    """Everything that can happen to a world, at random; it is given back as it was in between."""
+
+    def __init__(self, world, rng):
+        self.world, self.rng, self.obey = world, rng, world.obey
+        self.seen, self.wrong, self.hand = set(), 0, 0
+
+    def __call__(self):
+        world, rng = self.world, self.rng
+        happens = rng.random(12) < 0.01
+        if rng.random() < 0.1:
+            rows = rng.uniform(-1.5, 1.5, (rng.integers(1, 20), len(world.robot.actions)))
+            rows[rng.random(rows.shape) < 0.0005] = np.nan
+            world.say(rows, rng.choice([0.0, 0.0, 0.2, 3.0]), operator=bool(rng.integers(2)))
+        if happens[0]:
+            world.alive = rng.choice([True, True, False, None])
+        if happens[1]:
+            world.held = rng.choice([True, False, False, None])
+        if happens[2] and rng.random() < 0.2:
+            world.arm.estop(bool(rng.integers(2)), world.heard)
+        if happens[3]:
+            world.now += rng.choice([-30.0, -0.02, 0.3, 30.0])
+        if happens[4]:
+            world.measures = not world.measures
+        if happens[5] and self.hand == 0:  # a hand holds the arm, or moves it
+            self.hand = int(rng.integers(1, 150))
+            world.obey = lambda command: None
+            self.way = rng.choice([0.0, 0.01]) * rng.standard_normal(len(world.at))
+        if self.hand:
+            self.hand -= 1
+            world.at = np.clip(world.at + self.way, -1, 1.5)
+            world.obey = world.obey if self.hand else self.obey
+        world.at = world.at - self.wrong
+        self.wrong = rng.uniform(-0.5, 0.5, len(world.at)) * (rng.random() < 0.01)  # one sample
+        world.at = world.at + self.wrong
+        if rng.random() < 0.02:
+            world.arm.estop(False, world.heard)
+            world.measures, world.alive, world.held = True, True, bool(rng.integers(2))
+            with contextlib.suppress(ValueError):
+                world.arm.reset(world.now, world.heard)
+        self.seen |= {world.arm.reason.split(":")[-1].split(" (")[0], *world.arm.causes.latched}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FROZEN)
+def test_no_limit_is_exceeded_whatever_happens_to_everybody(name):
+    world = World(FROZEN[name][0])
+    world.run(0.5)
+    trouble = Trouble(world, np.random.default_rng(0))
+    world.run(8000 / world.robot.rate, trouble)
+    assert world.legal and {HOLD, POLICY, OPERATOR, STOP} == set(world.sources)
+    happened = {"estop", "strayed", "the policy is silent", "the policy has no plan"}
+    if world.arm.safety.tolerance.min() < np.inf:
+        happened.add("the arm was moved; its command follows")
+    assert happened <= trouble.seen, trouble.seen

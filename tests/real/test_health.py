@@ -1,9 +1,13 @@
 """Rates, ages and what follows from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from arms import jointed
 
-from robostack.real.health import ERROR, OK, STALE, WARN, Health, Pulse, summary
+from robostack.real.health import ERROR, OK, STALE, WARN, Health, Pulse, doubts, summary
+from robostack.real.robot import Timeouts
 
 
 def heard(hz, seconds=5.0, age=0.01, **kinds):
@@ -53,3 +57,13 @@ def test_the_median_age_decides_and_one_late_message_does_not():
     for i, age in enumerate(ages):
         pulse.tick(i / 20, age)
     assert pulse.health(99 / 20).level == OK
+
+
+def test_what_a_file_allows_that_a_careful_one_would_not_is_said():
+    robot = jointed()
+    assert doubts(robot, 0.14) == [
+        "timeouts.estop is 0: an emergency stop that is unplugged is not noticed"
+    ]
+    careless = replace(robot, timeouts=Timeouts(alive=5.0, estop=0.5))
+    slow, late = doubts(careless, 0.3)
+    assert "up to 0.30 s to come to rest" in slow and "timeouts.alive is 5 s" in late
