@@ -62,7 +62,7 @@ DOMAIN = 77
 @pytest.fixture
 def on_the_line(tmp_path):
     """Runs a verb with a tiny policy before a simulated line behind ROS topics, in a namespace of
-    its own; returns the robot afterwards. `real` is how the robot is named."""
+    its own; returns the robot afterwards. `robot` is there before, `real` how it is named."""
     pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
     import yaml
     from fakes import tiny_vla
@@ -86,7 +86,7 @@ def on_the_line(tmp_path):
         assert done.returncode == 0, done.stderr
         return line.robot
 
-    run.real = real
+    run.robot, run.real = line.robot, real
     yield run
     line.close()
 
@@ -134,11 +134,9 @@ def test_a_person_at_a_terminal_demonstrates_on_a_robot(on_the_line, tmp_path):
     hand = Terminal([*command, "episodes=1", "start_after=0"], {"ROS_DOMAIN_ID": str(DOMAIN)})
     tell = lambda: hand.said.decode()[-800:]  # noqa: E731
     try:
-        until(lambda: b"[enter]" in hand.said, 90, tell)
-        hand.press("\r")
-        until(lambda: b"stop" in hand.said, 60, tell)
+        until(lambda: b"stop [enter]" in hand.said, 90, tell)  # it records from the first start
         hand.held = "s"
-        until(lambda: b"keep" in hand.said, 60, tell)  # the goal is reached
+        until(lambda: on_the_line.robot._success, 60, tell)
         hand.held = ""
         hand.press("y")
         assert hand.wait() == 0, tell()
