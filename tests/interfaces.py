@@ -23,7 +23,8 @@ REWARD = (
     "    def score(self, episode): raise NotImplementedError\n"
     "    def fingerprint(self): return ''\n"
 )
-OF_EVERY_NODE = ("/rosout", "/parameter_events", "/diagnostics")
+OF_EVERY_NODE = ("/rosout", "/parameter_events")
+OF_ALL = ("/clock", "/diagnostics")  # of every namespace; names of others are relative
 OF_PARAMETERS = re.compile(r"/(describe|get|list|set)_parameter|/get_type_description")
 OF_LIFECYCLE = re.compile(r"/(change_state|get_(available_)?(state|transition)\w*)$")
 
@@ -48,8 +49,8 @@ class NoScene:
         pass
 
 
-def arguments(folder: Path) -> dict[str, dict[str, str]]:
-    """Parameters with which each node can be made."""
+def arguments(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """Parameters with which each node can be made; of some several, which offer different things."""
     import cv2
     import yaml
 
@@ -65,13 +66,15 @@ def arguments(folder: Path) -> dict[str, dict[str, str]]:
     (folder / "opened.yaml").write_text(yaml.safe_dump(robot, sort_keys=False))
     (folder / "still.py").write_text(REWARD)
     given = {"robot": str(folder / "robot.yaml")}
+    joints = {"robot": str(find("configs/robot/fr3.yaml"))}  # which a leader can lead
     return {
-        "camera": {"robot": str(folder / "opened.yaml")},
-        "policy": given | {"policy": str(folder)},
-        "reward": given | {"reward": f"{folder / 'still.py'}:Still"},
-        "recorder": given | {"folder": str(folder / "bags")},
-        "teleop": given | {"device": "vr"},  # of those that topics bring
-        **dict.fromkeys(("arm", "sim_robot", "monitor"), given),
+        "camera": [{"robot": str(folder / "opened.yaml")}],
+        "policy": [given | {"policy": str(folder)}],
+        "reward": [given | {"reward": f"{folder / 'still.py'}:Still"}],
+        "recorder": [given | {"folder": str(folder / "bags")}],
+        "teleop": [given | {"device": "vr"}, joints | {"device": "leader"}],
+        "sim_robot": [given | {"clock": "true"}],
+        **dict.fromkeys(("arm", "monitor"), [given]),
     }
 
 
@@ -103,20 +106,33 @@ def _robot(context):
 
 def interfaces(part, parameters: dict[str, str]) -> dict[str, list]:
     """Rows of the tables of one node: topics, services, parameters."""
-    from rclpy.node import Node
-
     from robostack.real.nodes.node import connect
 
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     context = connect(["--ros-args", *words], DOMAIN)
-    node = made(part, context)
+    return _told(made(part, context), part.name, context)
+
+
+def of_env() -> dict[str, list]:
+    """Of what drives a robot as an Env: `robostack evaluate`, `collect`, `train rl`, `teleop`."""
+    from robostack.real.nodes.env_link import RosLink
+    from robostack.real.nodes.node import connect
+
+    context = connect(domain_id=DOMAIN)
+    return _told(RosLink(_robot(context), context, "", own=False), "env", context)
+
+
+def _told(node, name: str, context) -> dict[str, list]:
+    """What a node offers; it is closed then."""
+    from rclpy.node import Node
+
     probe = Node("probe", context=context, use_global_arguments=False)
     try:
-        rows, before = _rows(probe, part.name), None
+        rows, before = _rows(probe, name), None
         while rows != before:  # the graph of one context is known within milliseconds
             time.sleep(0.1)
-            rows, before = _rows(probe, part.name), rows
-        own = getattr(node, "node", node)
+            rows, before = _rows(probe, name), rows
+        own = getattr(node, "node", getattr(node, "_node", node))
         rows["parameters"] = sorted(
             (name, p.type_.name.lower(), own.describe_parameter(name).description)
             for name, p in own.get_parameters_by_prefix("").items()
@@ -145,7 +161,8 @@ def _rows(probe, name: str) -> dict[str, list]:
             for topic, (kind, *_) in names:
                 if topic not in OF_EVERY_NODE and not topic.endswith("/transition_event"):
                     how = {_quality(i.qos_profile) for i in infos(topic) if i.node_name == node}
-                    topics.setdefault((topic.lstrip("/"), kind, way), set()).update(how)
+                    shown = topic if topic in OF_ALL else topic.lstrip("/")
+                    topics.setdefault((shown, kind, way), set()).update(how)
         for service, (kind, *_) in probe.get_service_names_and_types_by_node(node, space):
             if not OF_PARAMETERS.search(service) and not OF_LIFECYCLE.search(service):
                 services.add((service.lstrip("/"), kind))
@@ -168,8 +185,42 @@ def parts() -> dict:
 def found() -> dict[str, dict[str, list]]:
     """The interfaces of every node, by its name."""
     with tempfile.TemporaryDirectory() as folder:
-        given = arguments(Path(folder))
-        return {name: interfaces(part, given[name]) for name, part in parts().items()}
+        nodes = {"env": of_env()}
+        for name, sets in arguments(Path(folder)).items():
+            several = [interfaces(parts()[name], given) for given in sets]
+            nodes[name] = {
+                key: sorted({row for rows in several for row in rows[key]}) for key in several[0]
+            }
+        return {name: nodes[name] for name in (*parts(), "env")}
+
+
+def _commands() -> list[str]:
+    """Rows of what arms and grippers are told, by back end."""
+    from robostack.real.nodes.backends import BACKENDS, FollowJointTrajectoryBackend
+    from robostack.real.nodes.grippers import GRIPPER_ACTIONS, GRIPPERS, ActionGripper
+
+    def shown(backend) -> str:
+        if issubclass(backend, FollowJointTrajectoryBackend):
+            return "action control_msgs/action/FollowJointTrajectory"
+        if issubclass(backend, ActionGripper):
+            kinds = " or ".join(f"control_msgs/action/{kind}" for kind in GRIPPER_ACTIONS)
+            return f"action {kinds}, whichever its server offers"
+        package = backend.message.__module__.split(".")[0]
+        return f"{package}/msg/{backend.message.__name__}"
+
+    rows = [("arm", name, f"command/{name}", shown(b)) for name, b in BACKENDS.items()]
+    rows += [("gripper", name, "command/gripper", shown(b)) for name, b in GRIPPERS.items()]
+    return [f"| {of} | `{name}` | `{topic}` | {kind} |" for of, name, topic, kind in rows]
+
+
+def _queues() -> str:
+    from robostack.real.nodes.node import COMMAND, LATCHED, PUBLISH, RECORD, SENSOR
+
+    assert PUBLISH.depth == SENSOR.depth == COMMAND.depth
+    return (
+        f"Queues hold {COMMAND.depth} messages, that of `executed` at the arm {RECORD.depth}, "
+        f"latched ones {LATCHED.depth}."
+    )
 
 
 def tables(nodes: dict[str, dict[str, list]]) -> str:
@@ -186,6 +237,9 @@ def tables(nodes: dict[str, dict[str, list]]) -> str:
             for way in ("out", "in")
         ]
         lines.append(f"| `{topic}` | {kind} | {told[0]} | {told[1]} |")
+    lines += ["", _queues(), ""]
+    lines += ["| of | back end | topic, unless the file names one | type |", "|---|---|---|---|"]
+    lines += _commands()
     lines += ["", "| service | type | node |", "|---|---|---|"]
     for node, rows in nodes.items():
         lines += [f"| `{service}` | {kind} | {node} |" for service, kind in rows["services"]]

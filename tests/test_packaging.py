@@ -22,16 +22,21 @@ FILES = ("setup.py", "setup.cfg", "pyproject.toml", "package.xml", "README.md", 
 SHARE = "share/robostack"
 
 
+def copied(folder):
+    """What is packaged of the checkout, in a folder."""
+    folder.mkdir(parents=True)
+    for name in TREES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel of the checkout, and the names of the files in it."""
     folder = tmp_path_factory.mktemp("wheel")
-    tree = folder / "tree"
-    tree.mkdir()
-    for name in TREES:
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
-        shutil.copy(ROOT / name, tree)
+    tree = copied(folder / "tree")
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,6 +70,32 @@ def test_the_wheel_is_a_package_of_ros_2(wheel):
         module, _, function = where.partition(":")
         source = ast.parse((find_spec(module)).loader.get_source(module))
         assert function in {n.name for n in source.body if isinstance(n, ast.FunctionDef)}, name
+
+
+@pytest.mark.slow
+def test_colcon_builds_it_and_its_nodes_start_from_the_workspace(tmp_path):
+    """As `ros2 run` starts them: by name, from lib/robostack, with what setup.sh exports."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
+    for part in ("colcon_core", "colcon_ros"):
+        pytest.importorskip(part, reason="colcon is missing (pip install colcon-common-extensions)")
+    copied(tmp_path / "src" / "robostack")
+    start = "from colcon_core.command import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", start, "build"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    script = (
+        'set -e; . install/setup.sh; cd "$(mktemp -d)"; at=$(ls -d "${AMENT_PREFIX_PATH%%:*}"); '
+        'test -f "$at/share/ament_index/resource_index/packages/robostack"; '
+        'test -f "$at/share/robostack/launch/robot.launch.py"; '
+        'for node in "$at"/lib/robostack/*_node; do basename "$node"; done; '
+        '"$at/lib/robostack/arm_node" --help; '
+        f'{sys.executable} -c "import robostack.real.arm as a; print(a.__file__)"'
+    )
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = {path.stem for path in (ROOT / "real" / "nodes").glob("*_node.py")}
+    assert nodes <= set(done.stdout.split()) and "limits, watchdog" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(str(tmp_path / "install"))
 
 
 def test_both_descriptions_of_the_package_say_the_same():

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 from fakes import SPEC, make_episode
+from terminal import Terminal
 
 from robostack.batch import BatchConfig
-from robostack.data.store import Store
+from robostack.data.store import Store, open_store
 from robostack.sim import env as sim
 from robostack.sim.arena import worker_count
 from robostack.sim.env import EnvConfig
@@ -55,32 +56,37 @@ def test_a_robot_file_that_is_not_there_is_named():
         make_env(EnvConfig(real="nowhere.yaml"))
 
 
+DOMAIN = 77
+
+
 @pytest.fixture
 def on_the_line(tmp_path):
     """Runs a verb with a tiny policy before a simulated line behind ROS topics, in a namespace of
-    its own; returns the robot afterwards."""
+    its own; returns the robot afterwards. `robot` is there before, `real` how it is named."""
     pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
     import yaml
     from fakes import tiny_vla
     from line_robot import VALUES, LineRobot
 
-    domain = 77
     tiny_vla().save(tmp_path / "policy")
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(VALUES, sort_keys=False))
-    line = LineRobot(domain, args=["--ros-args", "-r", "__ns:=/left"])
+    line = LineRobot(DOMAIN, args=["--ros-args", "-r", "__ns:=/left"])
+
+    real = [f"env.real={tmp_path}/robot.yaml", "env.namespace=left", "env.task=go right"]
 
     def run(verb, *words):
         given = [*verb, "--policy", tmp_path / "policy", "--out", tmp_path / "out"]
-        given += [f"env.real={tmp_path}/robot.yaml", "env.namespace=left", "env.task=go right"]
+        given += real
         done = subprocess.run(
             [sys.executable, "-m", "robostack.cli", *map(str, [*given, *words])],
-            env=os.environ | {"ROS_DOMAIN_ID": str(domain)},
+            env=os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)},
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
         return line.robot
 
+    run.robot, run.real = line.robot, real
     yield run
     line.close()
 
@@ -108,3 +114,35 @@ def test_a_robot_practises_from_its_bare_success(on_the_line, tmp_path):
     tries = [episode for _, episode in Store(tmp_path / "out" / "store").episodes()]
     assert [e.task for e in tries] == ["go right"] * 4 and {len(e) for e in tries} <= {4, 5}
     assert all(e.success is not None and e.keypoints == {} for e in tries)
+
+
+@pytest.mark.slow
+def test_a_policy_collects_on_a_robot(on_the_line, tmp_path):
+    robot = on_the_line(["collect"], "by=policy", "env.horizon=6", "seeds=2", "runner.execute=2")
+    episodes = [episode for _, episode in open_store(tmp_path / "out").episodes()]
+    assert [(len(e), e.source, e.task) for e in episodes] == [(6, "rollout", "go right")] * 2
+    assert robot.executed >= 12
+
+
+@pytest.mark.slow
+def test_a_person_at_a_terminal_demonstrates_on_a_robot(on_the_line, tmp_path):
+    """The keys are those of the shipped mapping, in which one faces the robot: s is +x."""
+    from wired import until
+
+    command = [sys.executable, "-m", "robostack.cli", "teleop", "--out", tmp_path / "mine"]
+    command += [*on_the_line.real, "device=keyboard", "page.on=false"]
+    hand = Terminal([*command, "episodes=1", "start_after=0"], {"ROS_DOMAIN_ID": str(DOMAIN)})
+    tell = lambda: hand.said.decode()[-800:]  # noqa: E731
+    try:
+        until(lambda: b"stop [enter]" in hand.said, 90, tell)  # it records from the first start
+        hand.held = "s"
+        until(lambda: on_the_line.robot._success, 60, tell)
+        hand.held = ""
+        hand.press("y")
+        assert hand.wait() == 0, tell()
+    finally:
+        hand.kill()
+    ((_, episode),) = Store(tmp_path / "mine" / "store").episodes()
+    assert episode.source == "demo" and episode.task == "go right" and episode.success
+    assert episode.states[0, 0] < 0.3 and episode.states[-1, 0] >= 1.0 - 0.1
+    assert 0 < episode.actions[:, 0].max() <= 1 and not episode.actions[:, 1].any()

@@ -58,8 +58,10 @@ class GripperBackend:
 class TopicGripper(GripperBackend):
     """A forward_command_controller with one joint."""
 
+    message = Float64MultiArray
+
     def connect(self, node: Node) -> None:
-        self._publisher = node.create_publisher(Float64MultiArray, self._topic, COMMAND)
+        self._publisher = node.create_publisher(self.message, self._topic, COMMAND)
 
     def deliver(self, value: float) -> bool:
         self._publisher.publish(Float64MultiArray(data=doubles([value])))
@@ -69,8 +71,10 @@ class TopicGripper(GripperBackend):
 class TrajectoryGripper(GripperBackend):
     """A joint_trajectory_controller with one joint."""
 
+    message = JointTrajectory
+
     def connect(self, node: Node) -> None:
-        self._publisher = node.create_publisher(JointTrajectory, self._topic, COMMAND)
+        self._publisher = node.create_publisher(self.message, self._topic, COMMAND)
 
     def deliver(self, value: float) -> bool:
         point = JointTrajectoryPoint(positions=doubles([value]))

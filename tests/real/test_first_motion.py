@@ -2,10 +2,7 @@
 and an operator at a terminal of its own."""
 
 import os
-import pty
-import signal
 import sys
-import threading
 import time
 
 import pytest
@@ -14,6 +11,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from table import Table, jointed_table
+from terminal import Terminal
 from wired import until
 
 from robostack.real.nodes.monitor_node import Monitor
@@ -26,41 +24,6 @@ KEYS = {
     "speed": 1.0,
     "hold": 0.3,
 }
-
-
-class Terminal:
-    """Somebody at a terminal in which teleop_node runs; keys that are held are repeated."""
-
-    def __init__(self, table, mapping):
-        words = [f"robot:={table.file}", f"device:={table.mapping(mapping)}"]
-        command = [sys.executable, "-m", "robostack.real.nodes.teleop_node", "--ros-args"]
-        command += [word for given in words for word in ("-p", given)]
-        environment = os.environ | {"ROS_DOMAIN_ID": str(table.domain)}
-        self.child, self.end = pty.fork()
-        if self.child == 0:
-            os.execvpe(command[0], command, environment)
-        self.held, self.said = "", b""
-        for work in (self._press, self._listen):
-            threading.Thread(target=work, daemon=True).start()
-
-    def _press(self):
-        while self.child:
-            if self.held:
-                os.write(self.end, self.held.encode())
-            time.sleep(0.03)
-
-    def _listen(self):
-        try:
-            while True:
-                self.said += os.read(self.end, 1000)
-        except OSError:
-            return
-
-    def kill(self):
-        child, self.child = self.child, 0
-        if child:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
 
 
 @pytest.fixture
@@ -94,7 +57,10 @@ def test_the_checklist(table):
     assert ask("arm/enable", True).success
     until(lambda: table.reason == "the policy is silent")
     # 6, a person, slowly: one axis at a time, up to its end and not beyond
-    hand = Terminal(table, KEYS)
+    words = [f"robot:={table.file}", f"device:={table.mapping(KEYS)}"]
+    command = [sys.executable, "-m", "robostack.real.nodes.teleop_node", "--ros-args"]
+    command += [word for given in words for word in ("-p", given)]
+    hand = Terminal(command, {"ROS_DOMAIN_ID": str(DOMAIN)})
     try:
         until(lambda: b"drives jointed" in hand.said, 60, lambda: hand.said.decode())
         assert (table.at == start).all(), "nobody has moved it yet"

@@ -40,7 +40,7 @@ def test_all_that_is_heard_is_said_by_somebody(nodes):
     """Among ourselves; what comes from outside is listed."""
     said = {topic for rows in nodes.values() for topic, _, way, _ in rows["topics"] if way == "out"}
     heard = {topic for rows in nodes.values() for topic, _, way, _ in rows["topics"] if way == "in"}
-    assert heard - said <= {"estop", "joy", "teleop/pose"}
+    assert heard - said <= {"estop", "joy", "teleop/pose", "leader/joint_states"}
 
 
 def test_topics_have_one_type_and_qualities_that_meet(nodes):
