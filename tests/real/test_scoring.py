@@ -111,3 +111,21 @@ def test_actions_and_observations_have_to_alternate():
     growing.see(episode.observation(0), None)
     with pytest.raises(ValueError, match="every observation but the first"):
         growing.see(episode.observation(1), None)
+
+
+def test_what_was_seen_while_a_reward_failed_is_not_lost():
+    class Unwell(Mean):
+        def score(self, episode):
+            if self.asked < 1:
+                self.asked += 1
+                raise RuntimeError("no memory")
+            return super().score(episode)
+
+    episode, growing = bright(0, 10, 20, 30), Growing(Unwell(), SPEC, 0.5, 100)
+    for t in range(3):
+        growing.see(episode.observation(t), episode.actions[t - 1] if t else None)
+    with pytest.raises(RuntimeError, match="no memory"):
+        growing.judge()
+    growing.see(episode.observation(3), episode.actions[2])
+    assert growing.judge().progress == Mean().score(episode)[-1]
+    assert growing.judge() == growing.judge() and len(growing) == 3

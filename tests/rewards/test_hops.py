@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robostack.rewards.hops import fuse, hop, land, triangle, two_hot
+from robostack.rewards.hops import Fusion, fuse, hop, land, triangle, two_hot
 
 GRID = torch.linspace(0, 1, 21)
 FIRST, SECOND = (x.reshape(-1) for x in torch.meshgrid(GRID, GRID, indexing="ij"))
@@ -68,3 +68,26 @@ def test_what_comes_later_changes_nothing_that_was():
     whole = fuse(forward, backward, steps, 4)
     cut = fuse(forward[:11], backward[:11], steps[:11], 4)
     assert all(np.array_equal(a[:11], b) for a, b in zip(whole, cut))
+
+
+@pytest.mark.parametrize("stride", [1, 4, 30])
+def test_a_fusion_that_goes_on_says_what_it_says_of_the_whole(stride):
+    whole = np.random.default_rng(1).random((3, 20))
+    whole[2] = 2 * whole[2] - 1
+    fusion, found = Fusion(stride), []
+    for first, last in ((0, 1), (1, 2), (2, 9), (9, 20)):
+        found.append(fusion.go_on(*whole[:, first:last]))
+    for told, pieces in zip(fuse(*whole, stride), zip(*found)):
+        assert np.array_equal(told, np.concatenate(pieces))
+
+
+def test_the_incremental_estimate_goes_on_from_a_stride_before():
+    """By its definition, one observation at a time."""
+    forward, backward, steps = np.random.default_rng(2).random((3, 15))
+    steps = 2 * steps - 1
+    mean, found = (forward + backward) / 2, []
+    for t in range(15):
+        before = found[max(t - 4, 0)] if t else mean[0]
+        room = 1 - before if steps[t] >= 0 else before
+        found.append(before + room * steps[t] if t else mean[0])
+    assert np.allclose(fuse(forward, backward, steps, 4)[2], np.clip(found, 0, 1), atol=1e-6)

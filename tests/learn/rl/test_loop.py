@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import LineEnv, make_episode, tiny_vla
 
-from robostack.alarms import Alarms
+from robostack.alarms import SPREAD, Alarms
 from robostack.assist import AssistConfig
 from robostack.data.store import Store
 from robostack.learn import rl
@@ -163,7 +163,8 @@ def claiming(episode):
     """From iteration to iteration surer that all is done, whatever happened."""
     sure = 0.96 if episode.seed >= CONFIG.first_seed + 2 else 0.5
     potential = np.full(len(episode) + 1, sure, np.float32)
-    return Scores(potential, np.full_like(potential, 0.9))
+    parted = {SPREAD: np.full_like(potential, 0.2)}  # by the members of an ensemble
+    return Scores(potential, np.full_like(potential, 0.9), parted)
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -181,6 +182,7 @@ def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before
     history = json.loads((run.path / HISTORY).read_text())
     assert [readings["hallucinated"] for _, readings in history] == [0, 1] + [1] * (not stop)
     assert all(r["unsureness"] == pytest.approx(0.1) for _, r in history)
+    assert all(r["spread"] == pytest.approx(0.2) for _, r in history)
     assert all("divergence" in r and "gap" not in r for _, r in history)  # no truth on the line
     assert history[0][1]["velocity"] == 1 and history[1][1]["velocity"] != 1
     assert ("stopped" in finished(run.path)) == stop
