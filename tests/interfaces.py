@@ -50,7 +50,7 @@ class NoScene:
 
 
 def arguments(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """Parameters with which each node can be made; of some several, which offer different things."""
+    """Parameters with which each node can be made; of some several, which offer other things."""
     import cv2
     import yaml
 

@@ -8,10 +8,10 @@ the next second's actions; the arm node with its limits, 100 commands a second; 
 where it is and takes the commands. First with robostack's Fast DDS profile, then with the default
 transport, everything else the same. Prints one JSON object as its last line, for either:
 
-image_loss          share of the pictures that did not reach the policy
-latency_ms          from the picture's stamp to the policy's callback, median and p99
+image_loss          share of the pictures, `images`, that did not reach the policy
+latency_ms_median   from the picture's stamp to the policy's callback, and latency_ms_p99
 chunk_latency_ms    from the stamp of the pictures to their chunk at the robot's side, median
-command_latency_ms  from the arm node's tick to the robot, median
+command_latency_ms  from the arm node's tick to the robot, median, of so many `commands`
 jitter_p99_ms       of the arm node's period of 10 ms
 underruns           times that the arm had nothing to do, once it had begun
 cpu_share           of all cores, all four processes together

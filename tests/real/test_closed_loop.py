@@ -1,4 +1,4 @@
-"""The whole loop in processes of their own: a simulated robot, its arm node, a served policy."""
+"""The whole loop: a simulated robot, its arm node, a policy that is served or was trained."""
 
 import os
 import signal
@@ -10,15 +10,24 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 
+from fakes import SPEC, tiny_size
 from hands import Hands, serving
-from line_robot import wait_for
+from line_robot import ROBOT as LINE
+from line_robot import Line, LineRobot, wait_for
 from std_srvs.srv import Trigger
 
+from robostack.evaluate import wilson
+from robostack.learn import bc
+from robostack.learn.run import Run
+from robostack.policy.chunking import ChunkRunner
+from robostack.policy.vla import VLA
 from robostack.real.arm import HOLD, POLICY
+from robostack.real.env import RosEnv
 from robostack.real.nodes.env_link import connect as link_to
 from robostack.real.nodes.node import connect
 from robostack.real.paths import find
 from robostack.real.robot import RobotConfig
+from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, make_env
 
 DOMAIN = 87
@@ -100,3 +109,43 @@ def test_a_served_policy_lifts_the_cube_through_every_node(tmp_path):
         nodes.kill()
         link.close()
         context.try_shutdown()
+
+
+class Steady:
+    """Goes right at four fifths of the speed, with noise; two actions at a time."""
+
+    def reset(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def act(self, observation):
+        rows = np.tile(np.float32([0.8, 0, 1]), (2, 1))
+        rows[:, 0] += self.rng.normal(0, 0.15, 2)
+        return rows
+
+
+@pytest.mark.slow
+def test_a_trained_policy_succeeds_over_ros_as_often_as_directly(tmp_path):
+    """Cloned from demonstrations, with a time limit that about half of its starts meet."""
+    seeds, limit = range(16), 11
+    demos = [rollout(Line(horizon=14), Steady(), seed) for seed in range(100, 124)]
+    small = dict(batch=16, draws=2, lr=3e-3, warmup=5, average=0.9)
+    config = bc.BCConfig(tiny_size(), steps=60, log_every=60, save_every=60, **small)
+    run = Run(tmp_path / "run", "test", {})
+    bc.train(config, SPEC, demos, run)
+
+    def successes(env):
+        """Of the checkpoint, read anew."""
+        policy = ChunkRunner(VLA.load(run.path / "policy"), execute=2, steps=3)
+        return [rollout(env, policy, seed).success for seed in seeds]
+
+    direct = successes(Line(horizon=limit))
+    line = LineRobot(DOMAIN)
+    link = link_to(LINE, line.context)
+    try:
+        over_ros = successes(RosEnv(LINE, demos[0].task, link, horizon=limit))
+    finally:
+        link.close()
+        line.close()
+    low, high = wilson(sum(direct), len(direct))
+    assert 0 < sum(direct) < len(direct), "else the interval says little"
+    assert low <= np.mean(over_ros) <= high, (direct, over_ros)

@@ -16,7 +16,7 @@ from wired import until
 
 from robostack.real.nodes.monitor_node import Monitor
 
-DOMAIN = 83
+DOMAIN = 88
 KEYS = {
     "device": "keyboard",
     "motions": {"a": {"plus": "a", "minus": "z"}, "b": {"plus": "s", "minus": "x"}},

@@ -12,7 +12,7 @@ from wired import until
 
 from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP
 
-DOMAIN = 85
+DOMAIN = 89
 
 
 @contextmanager
