@@ -63,7 +63,12 @@ MAIN = {
     "naive": {"naive": True},
     "filtered": {"algorithm": "filtered", "shaping": 0.0},
 }
-LONGER = {"led-longer": LED | {"updates": 500}, "led-longest": LED | {"updates": 1000}}
+LONGER = {
+    "led-longer": LED | {"updates": 500},
+    "led-longest": LED | {"updates": 1000},
+    "led-sparse-longer": MAIN["led-sparse"] | {"updates": 500},
+    "sparse-longer": MAIN["sparse"] | {"updates": 500},
+}
 ALGORITHMS = {
     "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-4},
     "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-4, "episodes": 32},
