@@ -123,7 +123,7 @@ class LeRobotSource:
         _require_finite(states=states, actions=actions)
         _require_width("states", states, self.spec.state_dim)
         _require_width("actions", actions, self.spec.action_dim)
-        stamps = _column(table, "timestamp").to_numpy().astype(np.float64)
+        stamps = _numbers(table, "timestamp").ravel()
         self._require_times(stamps)
         images = {
             camera: self._pictures(camera, key, row, table, length)
@@ -225,6 +225,11 @@ def _column(table: pa.Table, key: str) -> pa.ChunkedArray:
 
 def _matrix(table: pa.Table, key: str) -> np.ndarray:
     """f32[N, D] of a column of vectors, or of numbers."""
+    return _numbers(table, key).astype(np.float32)
+
+
+def _numbers(table: pa.Table, key: str) -> np.ndarray:
+    """f64[N, D]; D is 1 where the rows are plain numbers."""
     rows = _column(table, key).to_pylist()
     try:
         found = np.array(rows, np.float64)
@@ -232,7 +237,7 @@ def _matrix(table: pa.Table, key: str) -> np.ndarray:
         raise BadEpisode(key, "its rows are no vectors of one length") from None
     if found.ndim > 2:
         raise BadEpisode(key, "its rows are no vectors")
-    return found.reshape(len(rows), -1).astype(np.float32)
+    return found.reshape(len(rows), -1)
 
 
 def _require_finite(**arrays: np.ndarray) -> None:

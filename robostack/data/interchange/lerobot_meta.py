@@ -91,7 +91,8 @@ def _info(path: Path) -> dict:
     if not isinstance(features, dict):
         raise FormatError(f"{path}: no features, expected what a row holds, each with its shape")
     for key, feature in features.items():
-        if not isinstance(feature, dict) or not {"dtype", "shape"} <= feature.keys():
+        shape = feature.get("shape") if isinstance(feature, dict) else None
+        if "dtype" not in (feature or ()) or not shape or not isinstance(shape, list):
             raise FormatError(f"{path}: feature {key!r} is {feature}, expected a dtype and a shape")
     paths = ["data_path"]
     if any(feature["dtype"] == "video" for feature in features.values()):

@@ -100,7 +100,8 @@ class RobomimicSource:
     def _first(self) -> h5py.Group:
         """The first demonstration that shows what all of them should hold."""
         for demo in (self._data[name] for name in self._demos):
-            if isinstance(demo, h5py.Group) and "actions" in demo and "obs" in demo:
+            found = {k: demo.get(k) for k in ("obs", "actions")} if _is_group(demo) else {}
+            if _is_group(found.get("obs")) and isinstance(found["actions"], h5py.Dataset):
                 return demo
         raise FormatError(
             f"{self.path} has no observations, only states of a simulator: replay them with "
@@ -120,8 +121,8 @@ class RobomimicSource:
     def _find_dense(self) -> bool:
         """Whether any reward is neither 0 nor 1, which then says nothing about success."""
         for demo in (self._data[name] for name in self._demos):
-            with contextlib.suppress(OSError, LookupError, TypeError):  # `read` says what is wrong
-                if not np.isin(demo["rewards"][:], (0, 1)).all():
+            with contextlib.suppress(BadEpisode):  # `read` says so
+                if not np.isin(array(demo, "rewards", np.float32), (0, 1)).all():
                     return True
         return False
 
@@ -131,6 +132,8 @@ class RobomimicSource:
         if keys:
             return keys
         keys = tuple(sorted(k for k, v in obs.items() if v.ndim == 2))
+        if not keys:
+            raise FormatError(f"{self.path}: no vectors among obs/{', obs/'.join(obs)}")
         self._report.note(f"state: all vectors among the observations, {', '.join(keys)}")
         return keys
 
@@ -257,6 +260,8 @@ class RobomimicSource:
     def _own(self, demo: h5py.Group, states, images, actions) -> Episode:
         about = self._about(demo)
         points = demo.get("keypoints", {})
+        if points and not _is_group(points):
+            raise BadEpisode("keypoints", "is no group")
         return Episode(
             states=states,
             images=images,
@@ -278,6 +283,10 @@ class RobomimicSource:
         if not isinstance(about, dict) or about.keys() != set(TOLD):
             raise BadEpisode(f"attribute {OURS}", f"is {about}, expected {', '.join(TOLD)}")
         return about
+
+
+def _is_group(item: object) -> bool:
+    return isinstance(item, h5py.Group)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -55,17 +55,17 @@ def array(demo: h5py.Group, key: str, dtype: type, last: bool = False) -> np.nda
     Raises BadEpisode."""
     if not isinstance(demo, h5py.Group):
         raise BadEpisode("demonstration", "is no group")
-    if key not in demo:
-        raise BadEpisode(key, "is missing")
-    found = demo[key]
-    if not isinstance(found, h5py.Dataset) or not found.ndim:
-        raise BadEpisode(key, "holds no rows")
-    kind = "same_kind" if np.issubdtype(dtype, np.floating) else "no"
-    if not np.can_cast(found.dtype, dtype, kind):
-        raise BadEpisode(key, f"{found.dtype}, expected {np.dtype(dtype)}")
-    if last and not len(found):
-        raise BadEpisode(key, "is empty")
     try:
+        if key not in demo:
+            raise BadEpisode(key, "is missing")
+        found = demo[key]
+        if not isinstance(found, h5py.Dataset) or not found.ndim:
+            raise BadEpisode(key, "holds no rows")
+        kind = "same_kind" if np.issubdtype(dtype, np.floating) else "no"
+        if not np.can_cast(found.dtype, dtype, kind):
+            raise BadEpisode(key, f"{found.dtype}, expected {np.dtype(dtype)}")
+        if last and not len(found):
+            raise BadEpisode(key, "is empty")
         return (found[-1:] if last else found[:]).astype(dtype)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError) as error:  # what HDF5 says of damage
         raise BadEpisode(key, f"is damaged ({error})") from None

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robostack.data.interchange.report import FormatError
+from robostack.data.interchange.report import BadEpisode, FormatError
 from robostack.types import Episode, RobotSpec
 
 FOLDER, FORMAT = "robostack", 1
+DAMAGE = (OSError, LookupError, AttributeError, TypeError, ValueError, pa.ArrowException)
 TOLD = ("task", "success", "terminated", "source", "seed", "group", "label")
 
 
@@ -82,7 +83,7 @@ def read(folder: Path) -> tuple[RobotSpec, list[dict]] | None:
         spec = RobotSpec.from_json(json.dumps(about["spec"]))
         path = path.with_name("episodes.parquet")
         rows = pq.read_table(path).cast(SCHEMA).to_pylist()
-    except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         what = f"is damaged ({error})" if path.is_file() else "is missing"
         raise FormatError(
             f"{path} {what}; without the folder {FOLDER}/ the set is read as anybody's, "
@@ -96,23 +97,38 @@ def whole(
 ) -> Episode:
     """An episode as it was before it was exported: of its T `rows` of states and images, its
     actions f32[T, A], and what is kept of it. `filmed` are the cameras that it had then."""
-    about = json.loads(row["about"])
-    names, n = about.pop("keypoints"), len(row["stamps"])
-    pictures = dict(zip(filmed, map(decode_png, row["last_images"])))
-    points = (np.array(p, np.float32).reshape(n, 3) for p in row["keypoints"])
+    try:
+        kept = _kept(row, spec, filmed)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        what = f"the episode's row is damaged ({error})"
+        raise BadEpisode(f"{FOLDER}/episodes.parquet", what) from None
+    last, pictures = kept.pop("last_state"), kept.pop("last_images")
+    images = rows["images"].items()
     return Episode(
-        states=np.concatenate([rows["states"], np.array([row["last_state"]], np.float32)]),
-        images={
-            name: np.concatenate([frames, pictures[name][None]])
-            for name, frames in rows["images"].items()
-        },
-        stamps=np.array(row["stamps"]),
+        states=np.concatenate([rows["states"], last[None]]),
+        images={name: np.concatenate([f, pictures[name][None]]) for name, f in images},
         actions=actions,
-        keypoints=dict(zip(names, points)),
-        truth=None if row["truth"] is None else np.array(row["truth"], np.float32),
         spec=spec,
-        **about,
+        **kept,
     )
+
+
+def _kept(row: dict, spec: RobotSpec, filmed: list[str]) -> dict:
+    """The fields of an episode that a row holds, and last_state f32[S] and last_images by camera
+    u8[H, W, 3]."""
+    about, stamps = json.loads(row["about"]), np.array(row["stamps"], np.float64)
+    points = [np.array(p, np.float32).reshape(len(stamps), 3) for p in row["keypoints"]]
+    names = about.pop("keypoints")
+    coded = dict(zip(filmed, row["last_images"], strict=True))
+    return about | {
+        "stamps": stamps,
+        "keypoints": dict(zip(names, points, strict=True)),
+        "truth": None if row["truth"] is None else np.array(row["truth"], np.float32),
+        "last_state": np.array(row["last_state"], np.float32).reshape(spec.state_dim),
+        "last_images": {
+            name: decode_png(coded[name]).reshape(*size, 3) for name, size in spec.cameras.items()
+        },
+    }
 
 
 def encode_png(image: np.ndarray) -> bytes:

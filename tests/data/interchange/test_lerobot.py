@@ -176,9 +176,24 @@ def spoil_length(folder):
     rewrite(folder / "meta/episodes/chunk-000/file-000.parquet", "length", change)
 
 
+def spoil_side_car(folder):
+    rewrite(
+        folder / "robostack/episodes.parquet", "stamps", lambda rows: [rows[0], None, *rows[2:]]
+    )
+
+
+def spoil_kind(folder):
+    path = folder / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("timestamp")
+    words = pa.array(["soon"] * table.num_rows)
+    pq.write_table(table.set_column(place, "timestamp", words), path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "field", "what"),
     [
+        (spoil_side_car, "robostack/episodes.parquet", "the episode's row is damaged"),
         (spoil_state, "states", "nan in row 5, dimension 2"),
         (spoil_time, "timestamp", "does not increase at row"),
         (spoil_length, "length", "17 rows, expected 19"),
@@ -238,6 +253,7 @@ def without(key):
         (lambda i: i | {"codebase_version": "v2.1"}, "v2.1, expected v3.x"),
         (lambda i: i | {"features": {"action": i["features"]["action"]}}, "no feature"),
         (lambda i: i | {"features": {"action": {"shape": [4]}}}, "info.json: feature 'action'"),
+        (lambda i: i | {"features": {"a": {"shape": True, "dtype": "video"}}}, "feature 'a' is"),
         (without("features"), "info.json: no features"),
         (without("fps"), "info.json: fps is None"),
         (without("data_path"), "info.json: data_path is None"),
@@ -273,6 +289,12 @@ def test_a_file_or_column_that_is_missing_is_named(copy, tmp_path, path, column,
     if column:
         pq.write_table(table.drop_columns([column]), copy / path)
     with pytest.raises(FormatError, match=f"(?s){said}"):
+        imported(copy, tmp_path / "out")
+
+
+def test_times_that_are_no_numbers_are_named(copy, tmp_path):
+    spoil_kind(copy)
+    with pytest.raises(FormatError, match="episode 3: timestamp: its rows are no vectors"):
         imported(copy, tmp_path / "out")
 
 

@@ -218,6 +218,7 @@ def nan(rows):
         ("obs/robot0_eef_pos", lambda rows: rows[:-1], "states", "as many vectors"),
         ("actions", lambda rows: rows[:, :6], "actions", "(6,) numbers each, expected (7,)"),
         ("rewards", lambda rows: rows[1:], "rewards", "12 of 13"),
+        ("rewards", lambda rows: 1.0, "rewards", "holds no rows"),
         ("obs/agentview_image", lambda rows: rows[:-3], "images.agentview", "expected"),
         ("actions", lambda rows: rows[:-1], "actions", "12 of 14"),
     ],
