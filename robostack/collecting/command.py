@@ -22,6 +22,7 @@ from robostack.collecting.window import Window
 from robostack.collecting.words import SessionConfig
 from robostack.config import read, to_dict
 from robostack.curating import second_opinion
+from robostack.data.holding import LOCK, Hold
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
@@ -64,9 +65,14 @@ def settings(out: Path, file: Path | None, overrides: list[str]) -> TeleopConfig
 
 
 def collect(config: TeleopConfig, out: Path) -> dict:
-    """One session into the folder `out`; returns what there is then."""
+    """One session into the folder `out`; returns what there is then. Raises StoreError where
+    another process writes it."""
     given = _mapping(config)
     second = second_opinion([config.detector] if config.detector else [], config.threshold)
+    if (out / LOCK).exists():
+        Hold(
+            out
+        ).release()  # raises StoreError where another process is at it, before anything moves
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         print("opening the robot", file=sys.stderr, flush=True)

@@ -191,6 +191,9 @@ def test_killed_and_stopped_it_goes_on_where_it_was(tmp_path, capsys):
         next(text for text in lines if "review" in text)
         with pytest.raises(StoreError, match=f"another process .{process.pid}."):
             Shelves(out, Store(out / "store").spec)
+        assert teleop(out) == 1
+        told = capsys.readouterr().err  # and that before a robot was opened
+        assert "another process" in told and "opening the robot" not in told
         process.send_signal(signal.SIGKILL)
     assert len(Store(out / "pending")) == 1 and len(Store(out / "store")) == 0
     alone = ["review=alone", "decide_after=0", "page.on=false", "pace=0.2"]
