@@ -34,6 +34,7 @@ def score(config, args) -> dict:
 
 def exam(config, args) -> int:
     from robostack.exam import gate, sit
+    from robostack.exam.results import doubts
     from robostack.rewards.saved import RewardError
 
     if not args.reward:
@@ -41,8 +42,11 @@ def exam(config, args) -> int:
     thresholds = gate.read(args.gate) if args.gate else {}  # before any work
     if args.seed:
         config = replace(config, seed=args.seed)
-    found = sit.sit(rewards(args), args.stores, args.out, config)
+    named = rewards(args)
+    found = sit.sit(named, args.stores, args.out, config)
     print(json.dumps({name: part["aims"] for name, part in found["rewards"].items()}, indent=1))
+    for line in doubts(named, [args.out]):
+        print(f"doubt: {line}", file=sys.stderr)
     print(f"card: {args.out / 'index.html'}", file=sys.stderr)
     violated = gate.passed(found, thresholds)
     for row in violated:

@@ -41,7 +41,9 @@ def exam(runs, *words):
 def test_an_exam_leaves_its_result_with_the_reward_and_a_page(runs, capsys):
     out = runs / "card"
     assert exam(runs, str(runs / "keypoints"), "--out", str(out)) == OK
-    aims = json.loads(capsys.readouterr().out)["keypoints"]
+    said = capsys.readouterr()
+    assert re.search("doubt: keypoints: .*rests on 3 starts, expected 5 or more", said.err)
+    aims = json.loads(said.out)["keypoints"]
     assert aims["voc"]["met"] and aims["auc"]["met"] and aims["kendall"]["met"]
     home = json.loads((runs / "keypoints" / "reward" / "exam.json").read_text())
     whole = json.loads((out / "exam.json").read_text())
@@ -161,7 +163,7 @@ def test_the_reward_of_the_documentation_fails_first_and_passes_then(runs, capsy
     monkeypatch.chdir(runs)
     Path("own.yaml").write_text(gate)
     Path("my_reward.py").write_text(code)
-    words = ["my_reward.py:Raised", "--out", "mine", "--gate", "own.yaml"]
+    words = ["my_reward.py:Raised", "--out", "own/mine", "--gate", "own.yaml"]
     assert exam(runs, *words) == FAILED
     assert "raised: voc is" in capsys.readouterr().err
     head, tail = code.split("        height = ")
@@ -170,15 +172,16 @@ def test_the_reward_of_the_documentation_fails_first_and_passes_then(runs, capsy
     # and is learned from as written, on little
     size = ["policy.small={width: 32, layers: 1, heads: 2}", "policy.expert={width: 32}"]
     few = ["seeds=1", "env.pixels=24", "--workers", "1"]
-    assert main(["collect", "--out", "demos", *few]) == OK
-    assert main(["train", "bc", "--data", "demos", "--out", "bc", "steps=1", *size]) == OK
+    assert main(["collect", "--out", "own/demos", *few]) == OK
+    clone = ["--data", "own/demos", "--out", "own/bc", "steps=1", *size]
+    assert main(["train", "bc", *clone]) == OK
     less = {
         "rl": ["rl.iterations=1", "rl.episodes=1", "rl.updates=1", "rl.batch=2", "rl.draws=1"]
         + ["env.pixels=24", "env.horizon=20", "--workers", "1"]
     }
     (block,) = re.findall(r"```bash\n(robostack score.*?)```", text, re.S)
     for line in block.replace("\\\n", " ").replace("runs/lift", "cases").splitlines():
-        command = shlex.split(line.replace("runs/", ""))[1:]
+        command = shlex.split(line.replace("runs/", "own/"))[1:]
         capsys.readouterr()
         assert main([*command, *less.get(command[1], [])]) == OK
         said = capsys.readouterr().err

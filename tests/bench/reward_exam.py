@@ -93,9 +93,9 @@ QUICK = Scale(
         ),
         "tabletop": Part(
             ("tabletop/pick",),
-            16,
+            10,
             5,
-            {"progress": 300},
+            {"progress": 200},
             side=48,
             points=1,
             wrong=0.45,
