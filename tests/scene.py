@@ -81,10 +81,6 @@ class Scene:
         held = int(moved[-1]) + 1 if len(moved) else 0  # of a busy machine the last hold counts
         still = np.abs(np.diff(path, axis=0))[:, :2].max(1) < 1e-9
         rested = next(i for i in range(held, len(still)) if still[i:].all())
-        if rested - held > REST * HZ + 1:
-            print("DUMP", since, held, rested, len(still))
-            for row in self.executed[since - 1 :]:
-                print("DUMP", row)
         assert rested - held <= REST * HZ + 1, f"{rested - held} ticks to rest"
         if limit is not None:
             assert held <= limit * HZ + 2, f"{held} ticks until it was noticed"
