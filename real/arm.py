@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from robostack.real.measuring import Measured
 from robostack.real.messages import Chunk
 from robostack.real.robot import RobotConfig
 from robostack.real.safety import Safety
-from robostack.real.samples import BACK
-from robostack.real.steady import Steady
 from robostack.real.voices import Voice
 
 HOLD, POLICY, OPERATOR, STOP = range(4)  # sources, as `executed` tells them
@@ -66,13 +65,7 @@ class ArmController:
         self.operator = Voice(robot, robot.timeouts.deadman, self.counts)
         self.causes = Causes()
         self.reason = "not measured yet"
-        self._states = {name: i for i, name in enumerate(robot.state)}
-        self._needed = np.array([self._states[name] for name in self.safety.needed], int)
-        self._values = np.full(len(self._states), np.nan)
-        self._ages = np.full(len(self._states), -np.inf)  # when each was heard
-        self._stamps = np.full(len(self._states), -np.inf)  # of each, where its driver gives any
-        self._repeats = np.full(len(self._states), -np.inf)  # when one that is no news was heard
-        self._steady = Steady(self.safety.tolerance)
+        self.measured = Measured(list(robot.state), robot.timeouts.state, self.safety.tolerance)
         self._following = False  # the command goes after an arm that was moved while it rested
         kinds = np.array([a.kind for a in robot.actions.values()])
         self._lasting = (kinds == "absolute") | (kinds == "level")  # the last of a period counts
@@ -91,16 +84,8 @@ class ArmController:
         One that is not finite counts as not heard, and so does one whose stamp is not later than
         its last: a driver that hangs may repeat its last message for ever.
         """
-        row = np.full(len(self._states), np.nan)
         with self._lock:
-            for name, value in values.items():
-                i = self._states[name]
-                if stamp > 0 and 0 <= self._stamps[i] - stamp < BACK:
-                    self._repeats[i] = heard
-                elif np.isfinite(value):
-                    self._values[i] = row[i] = value
-                    self._ages[i], self._stamps[i] = heard, stamp or -np.inf
-            self._steady.add(row, heard)
+            self.measured.hear(values, heard, stamp)
 
     def alive(self, value: bool, heard: float) -> None:
         with self._lock:
@@ -182,9 +167,9 @@ class ArmController:
         """What the arm is told for the next 1 / rate seconds."""
         with self._lock:
             self._watch_clock(now, heard)
-            measured = self._measured(heard)
+            measured = self.measured.now(heard)
             if not self.safety.seeded:
-                unknown = self._begin(measured, heard)
+                unknown = self._begin(heard)
                 if unknown:
                     source = STOP if self.causes.latched else HOLD
                     return self._say(source, f"not measured yet: {unknown}", heard, send=False)
@@ -201,18 +186,18 @@ class ArmController:
                     source, reason = HOLD, f"the {who} has no plan"
             self._moved, silent = wish is not None, self._following
             if self._following:
-                self._following = not self.safety.approach(self._agreed(measured, heard))
+                self._following = not self.safety.approach(self.measured.agreed(heard))
             else:
                 self.safety.step(wish, measured)
             return self._say(source, reason, heard, send=not silent)
 
-    def _begin(self, measured: np.ndarray, heard: float) -> str:
+    def _begin(self, heard: float) -> str:
         """Takes the arm where its samples agree that it is. -> what is not known for that."""
-        agreed = self._agreed(measured, heard)
-        unknown = [name for name in self.safety.needed if np.isnan(agreed[self._states[name]])]
+        agreed = self.measured.agreed(heard)
+        unknown = self._differing(agreed)
         if not unknown:
             self.safety.seed(agreed)
-        return ", ".join(self._stale(heard)) or self._differing(unknown)
+        return ", ".join(self._stale(heard)) or unknown
 
     def _look_after(self, measured: np.ndarray, heard: float) -> str:
         """Whether the arm was moved while it rested: then the command goes after it, untold. One
@@ -220,22 +205,19 @@ class ArmController:
         why nobody may move it yet"""
         if self._moved or not self._following and heard - self._rested <= SETTLED:
             return ""  # it may lag
-        agreed = self._agreed(measured, heard)
+        moved = self.safety.displaced(measured)
+        if not (moved or self._following):
+            return ""
+        agreed = self.measured.agreed(heard)
+        self._following |= bool(self.safety.displaced(agreed))
         if not self._following:
-            moved = self.safety.displaced(measured)
-            if not moved:
-                return ""
-            self._following = bool(self.safety.displaced(agreed))
-            if not self._following:
-                return f"{', '.join(moved)}: measured far from where it was left"
-        unknown = [name for name in self.safety.needed if np.isnan(agreed[self._states[name]])]
-        return self._differing(unknown) or "the arm was moved; its command follows"
+            return f"{', '.join(moved)}: measured far from where it was left"
+        return self._differing(agreed) or "the arm was moved; its command follows"
 
-    def _differing(self, names: list[str]) -> str:
+    def _differing(self, agreed: np.ndarray) -> str:
+        at = dict(zip(self.measured.column, agreed))
+        names = [name for name in self.safety.needed if np.isnan(at[name])]
         return f"{', '.join(names)}, its samples do not agree" if names else ""
-
-    def _agreed(self, measured: np.ndarray, heard: float) -> np.ndarray:
-        return np.where(np.isnan(measured), np.nan, self._steady.at(heard))
 
     def _say(self, source: int, reason: str, heard: float, send: bool) -> Command:
         self.reason = reason
@@ -267,17 +249,11 @@ class ArmController:
             self._flush(now)
 
     def _stale(self, heard: float) -> list[str]:
-        old = heard - self._ages[self._needed] > self.robot.timeouts.state
-        return [name for name, late in zip(self.safety.needed, old) if late]
+        return self.measured.stale(heard, self.safety.needed)
 
     def _repeating(self, heard: float) -> str:
-        late = heard - self._repeats <= self.robot.timeouts.state
-        names = [name for name in self.safety.needed if late[self._states[name]]]
+        names = self.measured.repeated(heard, self.safety.needed)
         return f" (the stamps of {', '.join(names)} stand still)" if names else ""
-
-    def _measured(self, heard: float) -> np.ndarray:
-        fresh = heard - self._ages <= self.robot.timeouts.state
-        return np.where(fresh, self._values, np.nan)
 
     def _heartless(self, heard: float) -> bool:
         limit = self.robot.timeouts.estop

@@ -77,7 +77,8 @@ class Scene:
         self.until(lambda: self.speed < 1e-6)
         path = np.array([action for _, _, action in self.executed[since - 1 :]])
         sources = np.array([source for _, source, _ in self.executed[since:]])
-        held = int(np.argmax((sources == HOLD) | (sources == STOP)))
+        moved = np.flatnonzero((sources != HOLD) & (sources != STOP))
+        held = int(moved[-1]) + 1 if len(moved) else 0  # of a busy machine the last hold counts
         still = np.abs(np.diff(path, axis=0))[:, :2].max(1) < 1e-9
         rested = next(i for i in range(held, len(still)) if still[i:].all())
         assert rested - held <= REST * HZ + 1, f"{rested - held} ticks to rest"

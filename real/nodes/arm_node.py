@@ -241,7 +241,8 @@ class ArmNode:
         return level, self.arm.reason or "moves", values
 
     def close(self) -> None:
-        """Bring the arm to rest, and leave a hold as the last command."""
+        """Bring the arm to rest, and leave a hold as the last command: of an arm that rests for
+        long, and may have been moved since, the one that it was told already."""
         self.arm.enable(False, now(self.node))
         until = time.monotonic() + REST
         while time.monotonic() < until and not self.arm.safety.resting:
@@ -249,7 +250,7 @@ class ArmNode:
         self._ticking.close()
         stamp = now(self.node)
         command = self.arm.tick(stamp, time.monotonic())
-        if self.arm.safety.seeded:
+        if command.send:
             self._send(command, stamp)
         for spin in self._spins:
             spin.close()

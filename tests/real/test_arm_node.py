@@ -409,6 +409,20 @@ def test_when_the_node_ends_the_last_command_is_a_rest():
     context.try_shutdown()
 
 
+def test_an_arm_that_rests_is_told_nothing_when_the_node_ends():
+    context = connect(domain_id=DOMAIN)
+    arm, wire, heard = ArmNode(context, jointed()), Wire(context, jointed()), []
+    wire.hear(JointTrajectory, "command/joint_trajectory", heard.append)
+    Driver(wire, jointed(), arm)
+    until(lambda: arm.arm.safety.seeded)
+    until(lambda: wire.node.get_publishers_info_by_topic("/command/joint_trajectory"))
+    arm.close()  # it may have been moved by hand: to where it was is a leap
+    time.sleep(0.3)
+    wire.close()
+    context.try_shutdown()
+    assert heard == []
+
+
 def test_a_message_of_a_driver_that_is_broken_is_a_state_that_is_not_there(stage):
     arm, wire = stage(jointed())
     wire.drop("driver")

@@ -26,7 +26,7 @@ from robostack.real.robot import Camera
 
 pytestmark = pytest.mark.slow
 DOMAIN = 46
-CONVENTIONS = {"action": "absolute"}
+CONVENTIONS = {"action": "absolute", "gripper": "1 closes"}
 PATIENT = {"max_age": 1.0, "max_skew": 1.0, "frozen": 0.0}  # a busy machine
 REWARD = """
 import numpy as np
@@ -44,6 +44,8 @@ LEADER = """
 device: leader
 deadman: button0
 gripper: {axis: gripper}
+follow: match
+tolerance: 10.0
 """
 
 
@@ -118,7 +120,9 @@ class Crowd(Scene):
         node.wait()
 
     def close(self):
-        self.talkers += [node for name, node in self.nodes.items() if name != "arm"]
+        for node in self.nodes.values():
+            node.kill()
+            node.wait()
         super().close()
 
 
@@ -155,7 +159,7 @@ def test_every_node_may_be_killed_while_the_arm_moves(crowd):
     crowd.start("policy")
     since = crowd.moving(POLICY)
     crowd.kill("camera")
-    crowd.rests(since, limit=PATIENT["max_age"] + ROBOT.timeouts.blind + 0.2)
+    crowd.rests(since, limit=PATIENT["max_age"] + ROBOT.timeouts.blind + 0.5)
     crowd.kill("policy")
 
     crowd.talk("policy")
