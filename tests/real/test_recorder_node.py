@@ -125,7 +125,7 @@ def test_what_a_policy_saw_live_is_in_the_bag_that_was_recorded_beside_it(desk, 
     off = np.array([np.abs(o.state - episode.states[t]).max() for o, t in both])
     assert np.mean(off < 1e-6) >= 0.5, off
     assert off.max() <= 2 * 0.3 + 1e-6, (
-        "at most what moves in two periods, where a message was late"
+        "what moves in two periods at most: a late message"
     )
 
 
