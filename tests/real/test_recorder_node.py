@@ -124,9 +124,7 @@ def test_what_a_policy_saw_live_is_in_the_bag_that_was_recorded_beside_it(desk, 
     assert len(both) >= 0.7 * len(live), f"{len(both)} of {len(live)} looks are in the bag"
     off = np.array([np.abs(o.state - episode.states[t]).max() for o, t in both])
     assert np.mean(off < 1e-6) >= 0.5, off
-    assert off.max() <= 2 * 0.3 + 1e-6, (
-        "what moves in two periods at most: a late message"
-    )
+    assert off.max() <= 2 * 0.3 + 1e-6, "what moves in two periods at most: a late message"
 
 
 def test_a_start_is_refused_while_a_topic_does_not_come_at_its_rate(desk, stage, tmp_path):
