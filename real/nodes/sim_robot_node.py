@@ -218,7 +218,7 @@ class SimRobotNode:
     def _publish(self, step: Step) -> None:
         stamp = now(self.node)
         if self._clock is not None:
-            stamp = self.steps * self._period
+            stamp = (self.steps + 1) * self._period  # a stamp of 0 would mean that there is none
             self._clock.publish(Clock(clock=write_seconds(Clock().clock, stamp)))
         state = step.observation.state
         for topic, (columns, joints) in self._topics.items():

@@ -1,7 +1,9 @@
 """The recorder on a real ROS graph: it refuses what would be no good, and keeps all of the rest."""
 
+import contextlib
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
@@ -10,13 +12,16 @@ pytest.importorskip("rosbags", reason="rosbags is not installed (the extra `ros`
 import yaml
 from rclpy.node import Node
 from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import JointState
 from staged import CONFIG, Stage
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robostack.real.bags import Bag, describe, read_episode
-from robostack.real.nodes.node import LATCHED, Spin, connect
+from robostack.real.nodes.listening import Listener
+from robostack.real.nodes.node import LATCHED, SENSOR, Spin, connect
 from robostack.real.nodes.recorder_node import Recorder
+from robostack.real.samples import StreamError
 
 DOMAIN = 71
 
@@ -93,6 +98,33 @@ def test_an_episode_from_start_to_success_is_one_of_the_store(desk, tmp_path):
     episode = read_episode(bag.path)
     assert episode.task == "lift the cube" and episode.success and episode.source == "rollout"
     assert len(episode) >= 15
+
+
+def test_what_a_policy_saw_live_is_in_the_bag_that_was_recorded_beside_it(desk, tmp_path):
+    """A listener as the policy node has it looks at each command, over DDS, while the recorder
+    writes. Neither hears a message at the very time of the other: a look may lack a joint's newest
+    value, and keeps the one before; else of one picture both have the same numbers."""
+    listener, seen = Listener(desk.caller, CONFIG), []
+
+    def look(message):
+        with contextlib.suppress(StreamError):
+            seen.append(listener.observe("lift the cube"))
+
+    desk.caller.create_subscription(JointState, "executed", look, SENSOR)
+    desk.steady()
+    assert desk.call("start")[0]
+    seen.clear()
+    wait_for(lambda: len(seen) > 40, "looks")
+    live = list(seen)
+    assert desk.call("success")[0]
+    listener.close()
+    episode = read_episode(tmp_path / "bags" / "000000")
+    rows = {image.tobytes(): t for t, image in enumerate(episode.images["front"])}
+    both = [(o, rows[key]) for o in live if (key := o.images["front"].tobytes()) in rows]
+    assert len(both) >= 0.7 * len(live), f"{len(both)} of {len(live)} looks are in the bag"
+    off = np.array([np.abs(o.state - episode.states[t]).max() for o, t in both])
+    assert np.mean(off < 1e-6) >= 0.5, off
+    assert off.max() <= 2 * 0.3 + 1e-6, "what moves in two periods at most: a late message"
 
 
 def test_a_start_is_refused_while_a_topic_does_not_come_at_its_rate(desk, stage, tmp_path):

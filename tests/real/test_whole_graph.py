@@ -1,5 +1,5 @@
-"""Every node in a process of its own, as `robostack up` starts them: a policy moves a simulated
-robot, a reward looks on, a recorder writes, and an episode comes out."""
+"""Every node in a process of its own, as `robostack up` starts them, on the time of the simulation:
+a policy moves a simulated robot, a reward looks on, a recorder writes, and an episode comes out."""
 
 import os
 import signal
@@ -14,11 +14,13 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed (the extra `ros`)")
 pytest.importorskip("rosbags", reason="rosbags is not installed (the extra `ros`)")
 
+import numpy as np
 import torch
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from fakes import tiny_size
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -26,6 +28,7 @@ from std_srvs.srv import Trigger
 from robostack.policy.vla import VLA
 from robostack.real.arm import HOLD, POLICY
 from robostack.real.bags import Bag, bags_in, describe, read_episode
+from robostack.real.messages import seconds
 from robostack.real.nodes.node import SENSOR, Spin, connect
 from robostack.real.paths import find
 from robostack.real.robot import RobotConfig
@@ -64,6 +67,7 @@ def files(tmp_path):
         "reward": f"{tmp_path / 'mine.py'}:Height",
         "folder": str(tmp_path / "bags"),
         "params_file": str(tmp_path / "params.yaml"),
+        "use_sim_time": True,
     }
     (tmp_path / "up.yaml").write_text(yaml.safe_dump(up))
     return tmp_path
@@ -82,15 +86,21 @@ class Graph:
             cwd=files,
         )
         self.lines, self.sources, self.progress, self.told = [], [], [], {}
+        self.stamps = {"executed": [], "/clock": []}  # [s]
         self.reader = threading.Thread(target=self.lines.extend, args=(self.child.stdout,))
         self.reader.start()
         self.context = connect(domain_id=DOMAIN)
         self.node = Node("operator", context=self.context)
         listen = self.node.create_subscription
-        listen(JointState, "executed", lambda m: self.sources.append(int(m.effort[0])), SENSOR)
+        listen(JointState, "executed", self._execute, SENSOR)
+        listen(Clock, "/clock", lambda m: self.stamps["/clock"].append(seconds(m.clock)), SENSOR)
         listen(Float64, "progress", lambda m: self.progress.append(m.data), SENSOR)
         listen(DiagnosticArray, "/diagnostics", self._tell, 50)
         self.spin = Spin(self.node)
+
+    def _execute(self, message):
+        self.sources.append(int(message.effort[0]))
+        self.stamps["executed"].append(seconds(message.header.stamp))
 
     def _tell(self, message):
         self.told.update({status.name: status for status in message.status})
@@ -153,6 +163,13 @@ def test_a_policy_moves_a_robot_and_an_episode_comes_out(graph, files):
     assert "kept" in graph.call("recorder/success")
     nodes = {"arm", "sim_robot", "policy", "reward", "recorder", "monitor"}
     graph.wait(lambda: nodes <= set(graph.told), "what every node says of itself")
+
+    # the scene begins anew and time goes on; who commands looks again and goes on
+    assert "reset with seed" in graph.call("sim/reset")
+    before = len(graph.sources)
+    graph.wait(lambda: graph.sources[before:].count(POLICY) > 10, "the policy after a reset")
+    for stamps in graph.stamps.values():
+        assert (np.diff(stamps) >= 0).all() and stamps[-1] < 1e6, "it is the simulation's time"
 
     assert graph.call("recorder/start") == "recording 000001"
     graph.wait(lambda: graph.sources[-1] == POLICY, "the policy")
