@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from robostack.alarms import SPREAD
 from robostack.protocols import Explains, Reward, Scores
 from robostack.rewards.saved import RewardError
 from robostack.types import Episode
@@ -77,7 +78,8 @@ def combine(
 
     Pessimism about disagreement is what keeps an ensemble's mistakes from being sought out (the
     R - kappa sigma of offline and model-based reinforcement learning). The terms are the members'
-    potentials. Raises ValueError for weights that make no mean.
+    potentials, and how far the ensemble parts of whichever member tells it (the largest). Raises
+    ValueError for weights that make no mean.
     """
     require_weights(weights, set(scores))
     used = [name for name, weight in weights.items() if weight > 0]
@@ -88,10 +90,12 @@ def combine(
     deviation = np.sqrt((share * (phi - mean) ** 2).sum(0))
     confidence = (share * sure).sum(0)
     spread = deviation if len(used) > 1 else 1 - confidence
+    parted = [scores[name].terms[SPREAD] for name in used if SPREAD in scores[name].terms]
     return Scores(
         np.clip(mean - pessimism * spread, 0, 1).astype(np.float32),
         np.clip(confidence * (1 - 2 * deviation), 0, 1).astype(np.float32),
-        {name: scores[name].potential for name in used},
+        {name: scores[name].potential for name in used}
+        | ({SPREAD: np.max(parted, axis=0)} if parted else {}),
     )
 
 

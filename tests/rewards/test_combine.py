@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fakes import make_episode
 
+from robostack.alarms import SPREAD
 from robostack.protocols import Scores
 from robostack.rewards.combine import combine, explained, gated
 from robostack.rewards.saved import RewardError
@@ -48,6 +49,15 @@ def test_whatever_the_members_say_the_potential_and_its_confidence_are_in_0_to_1
     for array in (made.potential, made.confidence):
         assert array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1
     assert set(made.terms) == {"m0", "m1", "m2"}
+
+
+def test_how_far_an_ensemble_parts_is_heard_through_a_combination_that_counts_it():
+    told = drawn(0, 3)
+    for name, doubt in (("m0", 0.2), ("m1", 0.9), ("m2", 1.0)):
+        spread = np.linspace(0, doubt, 7, dtype=np.float32)
+        told[name] = Scores(told[name].potential, told[name].confidence, {SPREAD: spread})
+    heard = combine(told, {"m0": 1.0, "m1": 1.0, "m2": 0.0}).terms[SPREAD]
+    assert np.array_equal(heard, told["m1"].terms[SPREAD])
 
 
 def test_members_that_agree_are_believed_however_pessimistic_one_is():
