@@ -20,17 +20,18 @@ from robostack.real.teleop.topics import JoyInput, LeaderInput, PoseInput
 heard = time.monotonic  # when something came
 
 
-def listen(node: Node, mapping: Mapping) -> TeleopDevice:
-    """The device of a mapping, fed by `node`. Raises ValueError for one of another kind."""
+def listen(node: Node, mapping: Mapping, silent: float) -> TeleopDevice:
+    """The device of a mapping, fed by `node`, which is lost when nothing came for `silent` [s].
+    Raises ValueError for one of another kind."""
     match mapping.device:
         case "joy":
-            joy = JoyInput()
+            joy = JoyInput(silent)
             node.create_subscription(
                 Joy, "joy", lambda m: joy.feed(m.axes, m.buttons, heard()), SENSOR
             )
             return joy
         case "pose":
-            device = hand = PoseInput()
+            device = hand = PoseInput(silent)
 
             def hear_pose(message: PoseStamped) -> None:
                 at = read_pose(message)
@@ -39,7 +40,7 @@ def listen(node: Node, mapping: Mapping) -> TeleopDevice:
 
             node.create_subscription(PoseStamped, "teleop/pose", hear_pose, SENSOR)
         case "leader":
-            device = leader = LeaderInput()
+            device = leader = LeaderInput(silent)
 
             def hear_leader(message: JointState) -> None:
                 leader.feed(message.name, message.position, heard())
@@ -63,10 +64,10 @@ def _has_buttons(mapping: Mapping) -> bool:
 class Controls:
     """Such a device with a node of its own, for whoever has none."""
 
-    def __init__(self, mapping: Mapping, namespace: str = ""):
+    def __init__(self, mapping: Mapping, silent: float, namespace: str = ""):
         self._context = nodes.connect()
         self._node = rclpy.create_node("controls", context=self._context, namespace=namespace)
-        self._device = listen(self._node, mapping)
+        self._device = listen(self._node, mapping, silent)
         self._spin = Spin(self._node)
 
     def poll(self, now: float) -> Poll:

@@ -20,19 +20,18 @@ import dataclasses
 import math
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from rclpy.node import Node
-from sensor_msgs.msg import JointState, Joy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robostack.real.messages import MessageError, read_named, read_pose, write_chunk
+from robostack.real.messages import MessageError, read_named, write_chunk
+from robostack.real.nodes.controls import heard, listen
 from robostack.real.nodes.listening import Listener
 from robostack.real.nodes.node import (
     COMMAND,
@@ -47,10 +46,9 @@ from robostack.real.nodes.ticking import Ticking
 from robostack.real.paths import find
 from robostack.real.robot import RobotConfig
 from robostack.real.streams import StreamError
-from robostack.real.teleop.device import DeviceError, TeleopDevice, open_device
+from robostack.real.teleop.device import MESSAGES, DeviceError, TeleopDevice, open_device
 from robostack.real.teleop.driver import Driver
-from robostack.real.teleop.mapping import Mapping, read_mapping
-from robostack.real.teleop.topics import JoyInput, LeaderInput, PoseInput
+from robostack.real.teleop.mapping import read_mapping
 
 REPEAT_HZ = 30.0  # of the deadman, at least
 ROWS = 2  # of a chunk: the next one may be late by a control period
@@ -89,36 +87,12 @@ class TeleopNode(Node):
 
     def _open(self, path: str) -> TeleopDevice:
         """A device of this machine, or one that topics bring."""
-        listen, silent = self.create_subscription, self.config.timeouts.device
-        match self.mapping.device:
-            case "joy":
-                device = JoyInput(silent)
-                listen(Joy, "joy", lambda m: device.feed(m.axes, m.buttons, _heard()), SENSOR)
-                return device
-            case "pose":
-                device = PoseInput(silent)
-
-                def hear_pose(message: PoseStamped) -> None:
-                    at = read_pose(message)
-                    position, turned = [at[k] for k in "xyz"], [at[f"q{k}"] for k in "wxyz"]
-                    device.feed(position, turned, _heard())
-
-                listen(PoseStamped, "teleop/pose", hear_pose, SENSOR)
-            case "leader":
-                device = LeaderInput(silent)
-
-                def hear_leader(message: JointState) -> None:
-                    device.feed(message.name, message.position, _heard())
-
-                listen(JointState, "leader/joint_states", hear_leader, SENSOR)
-            case local:
-                try:
-                    return open_device(local, self.mapping.hold, path)
-                except DeviceError as error:
-                    raise ValueError(str(error)) from None
-        if _has_buttons(self.mapping):
-            listen(Joy, "joy", lambda m: device.feed_joy(m.axes, m.buttons, _heard()), SENSOR)
-        return device
+        if self.mapping.device in MESSAGES:
+            return listen(self, self.mapping, self.config.timeouts.device)
+        try:
+            return open_device(self.mapping.device, self.mapping.hold, path)
+        except DeviceError as error:
+            raise ValueError(str(error)) from None
 
     def _tick(self) -> None:
         """Asks the device once a control period; between that, the deadman is only repeated."""
@@ -128,7 +102,7 @@ class TeleopNode(Node):
         self._deadman.publish(Bool(data=self._engaged))
 
     def _drive(self) -> None:
-        poll = self._device.poll(_heard())
+        poll = self._device.poll(heard())
         try:
             state = self.listener.observe("").state
         except StreamError as error:
@@ -136,7 +110,7 @@ class TeleopNode(Node):
             return
         if not self._engaged and self._executed is not None:
             self.driver.take_over(self._executed)
-        drive = self.driver.act(poll, _heard(), state)
+        drive = self.driver.act(poll, heard(), state)
         for event in self._chosen(drive.events):
             self._obey(event)
         if not drive.engaged:
@@ -212,16 +186,6 @@ class TeleopNode(Node):
         self.listener.close()
         self._spin.close()
         self.destroy_node()
-
-
-def _heard() -> float:
-    return time.monotonic()
-
-
-def _has_buttons(mapping: Mapping) -> bool:
-    """Whether a mapping of a tracker or a leader arm uses a Joy beside it."""
-    axes = {mapping.gripper.axis} if mapping.gripper else set()
-    return any(name.startswith(("button", "axis")) for name in mapping.buttons() | axes)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -26,6 +26,8 @@ from robostack.data.holding import LOCK, Hold
 from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
+from robostack.real.paths import find
+from robostack.real.robot import RobotConfig
 from robostack.real.teleop.calibrate import MOTIONS
 from robostack.real.teleop.device import KINDS, MESSAGES, SCRIPTED, Poll, TeleopDevice, open_device
 from robostack.real.teleop.driver import Driver
@@ -189,7 +191,8 @@ def _device(config: TeleopConfig, mapping: Mapping, env: Env, page: Page | None)
     if mapping.device in MESSAGES:
         from robostack.real.nodes.controls import Controls  # rclpy, only where it is asked for
 
-        return Controls(mapping, config.env.namespace)
+        silent = RobotConfig.load(find(config.env.real)).timeouts.device
+        return Controls(mapping, silent, config.env.namespace)
     return open_device(mapping.device, mapping.hold, config.path)
 
 
