@@ -137,7 +137,7 @@ class Arm:
 
     backend: Literal[
         "action",  # JointState in raw spec units, to a controller that takes actions
-        "joint_trajectory",  # one point ahead for a joint_trajectory_controller
+        "joint_trajectory",  # with the way to rest, for a joint_trajectory_controller
         "positions",  # Float64MultiArray for a forward_command_controller
         "joint",  # JointState, crisp's target_joint
         "twist",  # TwistStamped for MoveIt Servo

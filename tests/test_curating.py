@@ -116,11 +116,11 @@ def test_a_reward_may_say_what_succeeded(store, tmp_path, capsys):
         "        return (x / 24).clip(0, 1).astype(np.float32)\n"
     )
     words = "--reward", f"{mine}:AtTheEdge", "threshold=0.9"
-    words = "data", "relabel", "--data", store.path, "--out", tmp_path / "judged", *words
-    code, said, err = ran(capsys, *words, "--strict")
+    again = "data", "relabel", "--data", store.path, "--out", tmp_path / "judged", *words
+    code, said, err = ran(capsys, *again, "--strict")
     assert code == 1 and "--strict: edge has not sat an exam" in err
     assert not (tmp_path / "judged").exists()
-    code, said, err = ran(capsys, *words)
+    code, said, err = ran(capsys, *again)
     assert code == 0 and "warning: edge has not sat an exam" in err, err
     ends = [e.success for _, e in Store(tmp_path / "judged").episodes()]
     assert ends == [False, True, False, True]
