@@ -54,11 +54,25 @@ class Plan:
         row = np.searchsorted(self._times, now - self.stamp + SLACK, side="right") - 1
         action = self.actions[max(row, 0)].copy()
         if self._spline is not None:
-            smooth = self._spline(self._inside(now))
-            if now < self.joined:
-                smooth = smooth + np.polynomial.polynomial.polyval(now - self._begin, self._offset)
-            action[self._smooth] = smooth
+            action[self._smooth] = self._derivative(now, 0)
         return action
+
+    def motion(self, now: float) -> np.ndarray:
+        """What is asked for at a time and its first and second derivative f64[3, A]; those of
+        columns that are not smooth are 0."""
+        found = np.zeros((3, self.actions.shape[1]))
+        found[0] = self.at(min(now, self.end - 2 * SLACK))
+        if self._spline is not None:
+            for order in (1, 2):
+                found[order, self._smooth] = self._derivative(now, order)
+        return found
+
+    def _derivative(self, now: float, order: int) -> np.ndarray:
+        smooth = self._spline(self._inside(now), order)
+        if now >= self.joined:
+            return smooth
+        fade = np.polynomial.polynomial.polyder(self._offset, order) if order else self._offset
+        return smooth + np.polynomial.polynomial.polyval(now - self._begin, fade)
 
     def _inside(self, now: float) -> float:
         """[s] after the stamp; where the spline has not begun yet, its beginning."""

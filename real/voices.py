@@ -11,6 +11,7 @@ from robostack.real.robot import RobotConfig
 from robostack.real.trajectory import Plan
 
 FUTURE = 0.1  # [s] that a stamp may be ahead of our clock
+LATELY = 2.5  # ticks ago: the arm went after the plan until now
 
 
 class Voice:
@@ -29,6 +30,7 @@ class Voice:
         self._sign, self._heard = False, -np.inf
         self._since = -np.inf  # ROS time: chunks that answer older observations are not obeyed
         self.plan: Plan | None = None
+        self._asked = -np.inf  # ROS time of the last wish
         self._pending: Chunk | None = None
         self.refused = ""  # why the last refused chunk was
 
@@ -85,9 +87,14 @@ class Voice:
             chunk, self._pending = self._pending, None
             begin = now - 1 / self.robot.rate  # the motion is that of the tick before
             blend = self._blend(now)
+            if self.plan is not None and now - self._asked < LATELY / self.robot.rate:
+                # in a stream each plan goes on from the last one: from the arm, which is behind it,
+                # the two would chase each other, and the arm would never come to rest
+                motion = self.plan.motion(begin)
             self.plan = Plan(chunk, self._smooth, self._period, begin, motion, blend)
             self._counts["chunks"] += 1
             self._counts["rows that were late"] += self.plan.late(now)
+        self._asked = now
         if self.plan is None:
             return None
         wish = self.plan.at(now)

@@ -652,3 +652,23 @@ def test_no_limit_is_exceeded_whatever_happens_to_everybody(name):
     if world.arm.safety.tolerance.min() < np.inf:
         happened.add("the arm was moved; its command follows")
     assert happened <= trouble.seen, trouble.seen
+
+
+@pytest.mark.parametrize("hz, command_hz", [(50.0, 50.0), (20.0, 100.0), (30.0, 90.0)])
+def test_a_stream_of_one_target_comes_to_rest_at_it_whatever_the_clocks_do(hz, command_hz):
+    """A leader that stands still, heard every control period of a busy machine."""
+    world = World(jointed(hz=hz, command_hz=command_hz)).run(0.3)
+    world.held, began, drawn = True, world.now, np.random.default_rng(0)
+    said, ticks = 0, 0
+
+    def each():
+        nonlocal said, ticks
+        ticks += 1
+        world.now = max(world.now, began + ticks / command_hz + drawn.uniform(-0.1, 0.1) / hz)
+        while began + said / hz <= world.now:
+            said += 1
+            world.say(np.tile([0.5, -0.3, 0.0], (2, 1)), drawn.uniform(0, 0.2) / hz, operator=True)
+
+    world.run(3.0, each)
+    last = np.array(world.commands)[-round(command_hz) :, :2]
+    assert np.allclose(last, [0.5, -0.3], atol=1e-9) and world.legal
