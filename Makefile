@@ -24,7 +24,7 @@ demo-full: $(STAMP)
 	$(BIN)/robostack demo --config configs/demo-full.yaml --out $(OUT)
 
 # files share the cores, but for those that keep time over ROS 2
-APART := tests/real
+APART := $(shell grep -l 'rclpy\|supervisor' tests/real/test_*.py)
 MARKS := $(if $(SLOW),--durations=20,-m "not slow")
 SHARED := -n auto --maxprocesses=4 --dist=loadfile
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(MARKS)
