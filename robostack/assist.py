@@ -22,6 +22,7 @@ from robostack.types import RobotSpec, Step
 
 PLACE = ("dx", "dy", "dz")
 FINGERS = "gripper"
+COIN = 1  # so that whose fingers are led does not go with the way in which they are pulled aside
 FRAMES = ("base", "world")  # of actions, and both are the keypoints' own in simulation
 
 
@@ -55,7 +56,8 @@ class Led:
         """`env` as it is in the rollout whose policy draws from the seed `drawn`."""
         if not self.share:
             return env
-        return Assisted(env, self.share, np.random.default_rng(drawn).random() < self.fingers)
+        coin = np.random.default_rng([drawn, COIN])
+        return Assisted(env, self.share, coin.random() < self.fingers)
 
 
 ALONE = Led()
