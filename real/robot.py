@@ -9,6 +9,7 @@ from typing import Literal
 
 from robostack import config
 from robostack.config import ConfigError
+from robostack.real.fence import Fence
 from robostack.real.samples import Limits
 from robostack.types import RobotSpec
 
@@ -148,6 +149,7 @@ class Arm:
     joints: tuple[str, ...] = ()  # their names at the robot; (): the same
     topic: str = ""  # "": command/ and the back end's name; of several arms, below the arm's name
     frame: str = "base"  # frame_id of twists and poses
+    fence: Fence | None = None  # where points of an arm that is told joints stay
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,22 @@ class RobotConfig:
         for key, arm in self.arms.items():
             if arm.joints and len(arm.joints) != len(arm.actions):
                 raise ConfigError(f"arms.{key}.joints: expected {len(arm.actions)} names or none")
+            if arm.fence is not None:
+                self._check_fence(f"arms.{key}.fence", arm, arm.fence)
             if arm.backend == "action" and self.rate != self.control_hz:
                 raise ConfigError("command_hz: the back end `action` takes control_hz only")
+
+    def _check_fence(self, key: str, arm: Arm, fence: Fence) -> None:
+        action = dict(zip(arm.joints or arm.actions, arm.actions))
+        for joint in fence.movable:
+            if joint not in action:
+                raise _unknown(f"{key}.chain", joint, action)
+            if self.actions[action[joint]].kind != "absolute":
+                raise ConfigError(
+                    f"{key}: expected joints that are told positions, {action[joint]} is "
+                    f"{self.actions[action[joint]].kind}; a hand that is told motions has "
+                    "`position` for a box"
+                )
 
     @property
     def spec(self) -> RobotSpec:

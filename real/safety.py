@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from robostack.real import braking
+from robostack.real.fence import guards
 from robostack.real.robot import Action, RobotConfig
 
 INSIDE = 1 - 1e-6  # of a limit is used, so that rounding on the wire cannot exceed it
@@ -38,7 +39,8 @@ class Safety:
     position, and about where the axis may be if what is measured is late or stands still: from
     both, the displacements still to be commanded until rest stay inside. Outside the limits an axis
     may only move back in. Axes are limited one by one: where one is slowed, the path between the
-    ends bends, and the speed along it may be root n times that of an axis.
+    ends bends, and the speed along it may be root n times that of an axis. Joints of an arm with a
+    fence (robostack.real.fence) are slowed together, so that its points stay in their box.
     """
 
     def __init__(self, robot: RobotConfig):
@@ -71,6 +73,7 @@ class Safety:
             self._moving, self._bounds[:, self._axis], [[-np.inf], [np.inf]]
         )
         self._axes_state = np.zeros((len(axes), 9))  # as braking.step has it
+        self._guards = guards(robot.arms, self._axes, self._limits)
         self._command = self._bounds[0].copy()  # levels begin at their lower bound
         self.seeds = 0  # how often it was
         # compiled now (once on a machine, then read from a cache) and not at the first command
@@ -98,7 +101,12 @@ class Safety:
         self._axes_state[:, 5] = np.minimum(self._limits[:, 0], x)
         self._axes_state[:, 6] = np.maximum(self._limits[:, 1], x)
         self._command[self._axis] = np.where(self._moving, 0.0, x)
+        self._found()
+
+    def _found(self) -> None:
         self.seeds += 1
+        for guard in self._guards.values():
+            guard.found(self._axes_state)
 
     @property
     def seeded(self) -> bool:
@@ -137,7 +145,7 @@ class Safety:
         there = self.resting and bool((left <= THERE * error).all())
         if there:
             self._goal = np.full(len(self._sent), np.nan)
-            self.seeds += 1
+            self._found()
         return there
 
     def trust(self) -> None:
@@ -174,8 +182,15 @@ class Safety:
     # commands ------------------------------------------------------------------------------
     @property
     def limited(self) -> dict[str, int]:
-        """Action -> how many commands were not what was wished for, because of a limit."""
-        return {name: int(n) for name, n in zip(self._axes, self._altered)}
+        """Action -> how many commands were not what was wished for, because of a limit; and the
+        arm -> how many, because of its fence."""
+        fenced = {arm: guard.held for arm, guard in self._guards.items()}
+        return {name: int(n) for name, n in zip(self._axes, self._altered)} | fenced
+
+    @property
+    def fenced(self) -> str:
+        """Arms that the last command kept from leaving their box; "" where there was none."""
+        return ", ".join(arm for arm, guard in self._guards.items() if guard.holds)
 
     @property
     def resting(self) -> bool:
@@ -244,11 +259,14 @@ class Safety:
         wish = self._command if action is None else self.check(action)
         at = self._measured(measured)
         stop = action is None or bool(np.isnan(at[self._measures]).any())
-        out = np.empty(len(self._axis))
+        out, before = np.empty(len(self._axis)), self._axes_state.copy()
         braking.step(
             *(self._moving, self._integrates, self._axes_state, self._limits),
             *(wish[self._axis], at, stop, out, self._altered),
         )
+        for guard in self._guards.values():
+            if guard.keep(before, self._axes_state):
+                out[guard.rows] = self._axes_state[guard.rows, 0]
         if not stop:
             self._command[self._level] = wish[self._level]
         self._command[self._axis] = np.minimum(np.maximum(out, self._least), self._most)

@@ -66,7 +66,13 @@ def build(cls: type[T], values: dict[str, Any], prefix: str = "", base: T | None
             raise ConfigError(f"unknown key {prefix}{key}{hint}; valid keys: {', '.join(known)}")
         before = getattr(base, key, None)
         arguments[key] = _convert(value, hints[key], f"{prefix}{key}", before)
-    return cls(**arguments) if base is None else dataclasses.replace(base, **arguments)
+    try:
+        return cls(**arguments) if base is None else dataclasses.replace(base, **arguments)
+    except ConfigError as error:  # of several groups of one kind, which
+        group = prefix.removesuffix(".")
+        raise ConfigError(
+            str(error) if str(error).startswith(group) else f"{group}: {error}"
+        ) from None
 
 
 def _complete(cls: type) -> bool:

@@ -222,7 +222,9 @@ class ArmNode:
         level = Diagnostics.OK
         if self.arm.causes.latched:
             level = Diagnostics.ERROR
-        elif self.arm.reason:
+        fenced = self.arm.safety.fenced
+        doing = f"held back by the fence of {fenced}" if fenced else "moves"
+        if level == Diagnostics.OK and (self.arm.reason or fenced):
             level = Diagnostics.WARN
         limited = {f"limited {n}": k for n, k in self.arm.safety.limited.items() if k}
         bad = {f"wrong on {topic}": text for topic, text in self._bad.items()}
@@ -238,7 +240,7 @@ class ArmNode:
             **{f"doubt {i + 1}": doubt for i, doubt in enumerate(self._doubts)},
             **bad,
         }
-        return level, self.arm.reason or "moves", values
+        return level, self.arm.reason or doing, values
 
     def close(self) -> None:
         """Bring the arm to rest, and leave a hold as the last command: of an arm that rests for

@@ -22,7 +22,9 @@ from wired import Wire, until
 
 from robostack.config import ConfigError
 from robostack.real.arm import HOLD, OPERATOR, POLICY, STOP
+from robostack.real.fence import Fence, Point
 from robostack.real.following import require_valid
+from robostack.real.kinematics import Joint
 from robostack.real.messages import read_named, read_pose, seconds, write_named, write_pose
 from robostack.real.nodes.arm_node import ArmNode
 from robostack.real.nodes.node import PUBLISH, SENSOR, connect
@@ -378,6 +380,23 @@ def test_diagnostics_tell_why_it_holds_and_what_was_wrong(stage):
     values = {v.key: v.value for v in status.values}
     assert values["refused chunks"] == "1"
     assert "expected a, b, gripper; got a, b, hand" in values["wrong on chunk"]
+
+
+def test_diagnostics_tell_that_a_fence_holds_it_back(stage):
+    chain = {"a": Joint(axis=(0.0, 1.0, 0.0)), "b": Joint(xyz=(0.3, 0.0, 0.0))}
+    fence = Fence(chain, {"hand": Point("b", (0.2, 0.0, 0.0))}, {"z": (-0.1, 1.0)})
+    robot = replace(jointed(), timeouts=PATIENT)
+    robot = replace(robot, arms={"arm": replace(robot.arms["arm"], fence=fence)})
+    arm, wire = stage(robot)
+    heard = []
+    wire.hear(DiagnosticArray, "/diagnostics", lambda m: heard.extend(m.status))
+    wire.keep("alive", True)
+    wire.drive(0.5)  # which would be at z = -0.23
+    until(lambda: any(s.message == "held back by the fence of arm" for s in heard))
+    status = next(s for s in heard if s.message == "held back by the fence of arm")
+    assert status.level == b"\x01" and "limited arm" in [v.key for v in status.values]
+    a, b, _ = arm.arm.safety.command
+    assert -0.1 <= -(0.3 + 0.2 * np.cos(b)) * np.sin(a) < -0.09
 
 
 def test_a_callback_that_fails_stops_the_arm(stage):
