@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from robostack.real.teleop.device import Poll
+from robostack.real.teleop.device import SESSION, Poll
 from robostack.real.teleop.mapping import Gripper, Mapping, Motion
 
 MOTIONS = {
@@ -23,10 +23,18 @@ MOTIONS = {
 BUTTONS = {
     "gripper": "open and close the fingers",
     "deadman": "hold to drive",
+    "clutch": "hold while you move your hand and the arm stays",
+    "slower": "drive slower",
+    "faster": "drive faster",
+    "switch": "drive the other one of two arms",
     "start": "start, stop and keep a recording",
+    "success": "say that it succeeded",
+    "failure": "say that it failed; later: undo",
     "redo": "do a recording again",
     "discard": "discard a recording",
+    "quit": "end the session",
 }
+WORDS = {"start": ("start", "stop", "keep"), "failure": ("failure", "undo")}  # else its own name
 FAR, NEAR = 0.6, 0.2  # how far an axis must go to be an answer, and come back for the next question
 NOISE = 2.0  # deadzone, in multiples of what an axis moves at rest
 
@@ -100,8 +108,11 @@ class Calibration:
         return ""
 
     def _take(self, answer: str, is_axis: bool) -> str:
-        kind, name, way = self._todo.pop(0)
         self._waits = True
+        axes = {motion.axis for motion in self.mapping.motions.values()}
+        if answer[1:] in axes if is_axis else answer in self.mapping.buttons():
+            return f"{answer} means something else already"
+        kind, name, way = self._todo.pop(0)
         if kind == "button":
             self._button(name, answer)
             return f"{BUTTONS[name]}: {answer}"
@@ -120,9 +131,9 @@ class Calibration:
     def _button(self, name: str, answer: str) -> None:
         if name == "gripper":
             self.mapping = replace(self.mapping, gripper=Gripper(toggle=answer))
-        elif name == "deadman":
-            self.mapping = replace(self.mapping, deadman=answer)
-        else:
-            words = ("start", "stop", "keep") if name == "start" else (name,)
+        elif name in SESSION or name in WORDS:
+            words = WORDS.get(name, (name,))
             session = {**self.mapping.session, **dict.fromkeys(words, answer)}
             self.mapping = replace(self.mapping, session=session)
+        else:
+            self.mapping = replace(self.mapping, **{name: answer})

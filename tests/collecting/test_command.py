@@ -235,8 +235,11 @@ def test_calibrating_a_device_at_a_terminal_writes_a_mapping_that_drives(tmp_pat
     for question, key in (
         *(("forward?", "w"), ("back?", "s"), ("left?", "a"), ("right?", "d"), ("up?", "r")),
         *(("down?", "f"), *[(f"{text}?", "\x1b") for text in ("tilt left", "tip down")]),
-        *(("turn left?", "j"), ("turn right?", "l"), ("fingers?", " "), ("hold to drive?", "\x1b")),
-        *(("keep a recording?", "\r"), ("do a recording again?", "b"), ("discard", "x")),
+        *(("turn left?", "j"), ("turn right?", "l"), ("fingers?", " ")),
+        *(("hold to drive?", "\x1b"), ("the arm stays?", "c"), ("slower?", "-"), ("faster?", "+")),
+        *(("two arms?", "\x1b"), ("keep a recording?", "\r"), ("succeeded?", "y")),
+        *(("failed; later: undo?", "n"), ("do a recording again?", "b"), ("discard", "x")),
+        ("end the session?", "q"),
     ):
         terminal.shows(question)
         for _ in range(8):  # held down: a terminal repeats the key
@@ -247,4 +250,6 @@ def test_calibrating_a_device_at_a_terminal_writes_a_mapping_that_drives(tmp_pat
     assert mapping.motions["dx"] == Motion(plus="w", minus="s")
     assert mapping.motions["rz"] == Motion(plus="j", minus="l") and "rx" not in mapping.motions
     assert mapping.gripper.toggle == "space" and mapping.deadman == ""
-    assert mapping.session == dict(start="enter", stop="enter", keep="enter", redo="b", discard="x")
+    assert (mapping.clutch, mapping.slower, mapping.faster) == ("c", "-", "+")
+    keys = {**dict.fromkeys(("start", "stop", "keep"), "enter"), "success": "y", "quit": "q"}
+    assert mapping.session == {**keys, "failure": "n", "undo": "n", "redo": "b", "discard": "x"}

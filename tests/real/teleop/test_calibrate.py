@@ -42,20 +42,26 @@ def test_what_was_shown_becomes_a_mapping_that_does_it(tmp_path):
     assert answer(asking, pushed(x=-1.0)) == "left: -x"
     assert answer(asking, pressed("up")) == "up: up" and asking.question == "down"
     assert answer(asking, pressed("down")) == "down: down"
-    for button in ("a", "shoulder", "start", "x", "back"):
-        answer(asking, pressed(button))
+    for button in BUTTONS:
+        answer(asking, pressed(f"the {button} one"))
     assert asking.question == ""
     write_mapping(asking.mapping, tmp_path / "mine.yaml")
     mapping = read_mapping(tmp_path / "mine.yaml")
-    assert mapping == asking.mapping and mapping.deadman == "shoulder"
-    assert mapping.session == dict(
-        start="start", stop="start", keep="start", redo="x", discard="back"
-    )
+    assert mapping == asking.mapping
+    own = {name: f"the {name} one" for name in BUTTONS}
+    held = {"deadman", "clutch", "slower", "faster", "switch"}
+    assert {name: getattr(mapping, name) for name in held} == {name: own[name] for name in held}
+    assert mapping.session == {
+        **dict.fromkeys(("start", "stop", "keep"), own["start"]),
+        **dict.fromkeys(("failure", "undo"), own["failure"]),
+        **{name: own[name] for name in ("success", "redo", "discard", "quit")},
+    }
     driver = Driver(mapping, ARM)
     driver.act(pushed(), 0.0, [])
-    drive = driver.act(Poll({"x": -1, "y": -1}, frozenset(["shoulder", "up", "a"]), True), 0.1, [])
+    held = frozenset([own["deadman"], own["gripper"], "up"])
+    drive = driver.act(Poll({"x": -1, "y": -1}, held, True), 0.1, [])
     assert np.allclose(drive.action, [0.4, 0.4, 0.4, 1])
-    still = driver.act(Poll(REST, frozenset(["shoulder"]), True), 0.2, [])
+    still = driver.act(Poll(REST, frozenset([own["deadman"]]), True), 0.2, [])
     assert np.array_equal(still.action, [0, 0, 0, 1])  # noise at rest moves nothing
 
 
@@ -79,6 +85,17 @@ def test_a_device_without_axes_can_be_asked_too():
     for keys in ([], [], "w", "w", "w", [], "s", "s", "s"):
         asking.feed(Poll({}, frozenset(keys), True))
     assert asking.mapping.motions == {"dx": Motion(plus="w", minus="s")}
+
+
+def test_what_means_something_already_is_no_answer():
+    asking = Calibration("gamepad", motions=("dx", "dy"))
+    answer(asking, pushed(y=-1.0))
+    assert answer(asking, pushed(y=1.0)) == "+y means something else already"
+    assert asking.question == "left"
+    for button in ("a", "b"):
+        answer(asking, pressed(button))
+    assert answer(asking, pressed("b")) == "b means something else already"
+    assert asking.question == BUTTONS["gripper"] and asking.mapping.gripper is None
 
 
 def test_a_lost_device_answers_nothing():
