@@ -11,6 +11,7 @@ sys.path.append(str(Path(__file__).parent / "bench"))
 
 import dataset_read  # noqa: E402
 import dpo_gain  # noqa: E402
+import outcomes  # noqa: E402
 import reward_exam  # noqa: E402
 import rl_rollouts  # noqa: E402
 
@@ -31,6 +32,8 @@ def small(monkeypatch):
 @pytest.mark.slow
 def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, monkeypatch, capsys):
     words = ["dpo_gain.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
+    record = tmp_path / "told" / "dpo.jsonl"
+    words += ["--record", str(record)]
     monkeypatch.setattr(sys, "argv", [*words, "--arms", "main", "--arms", "controls"])
     dpo_gain.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -40,10 +43,14 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
         low, high = arm["gain_ci95"]
         assert low <= arm["gain"] <= high and len(arm["by_seed"]) == 1
     assert told["gain"] == told["arms"]["dpo"]["gain"]
+    lines = outcomes.read(record)
+    assert [line.arm for line in lines] == [*dpo_gain.MAIN, *dpo_gain.CONTROLS]
+    size = record.stat().st_size
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert len(made) > 10
     dpo_gain.main()
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
+    assert record.stat().st_size == size  # what was not played anew is not told anew
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
 
 
@@ -115,8 +122,10 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     arms = {"ppo": few | {"algorithm": "ppo"}}
     monkeypatch.setattr(rl_rollouts, "ARMS", arms)
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
+    words += ["--seed", "0", "--record", str(tmp_path / "rl.jsonl")]
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo", "--curve"])
     rl_rollouts.main()
+    assert [line.rollouts for line in outcomes.read(tmp_path / "rl.jsonl")] == [2, 4]
     capsys.readouterr()
     told = json.loads((tmp_path / "Lift.json").read_text())
     assert list(told["arms"]["ppo"]) == ["2", "4"]
@@ -128,6 +137,35 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["rollouts"] == 4 and told["success_rate"] <= 1 and told["ci95"][0] >= 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+
+
+def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "told" / "rl.jsonl"
+    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 0], [1, 1, 1, 1])
+    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 1], [1, 1, 0, 1])
+    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 1], [1, 1, 0, 1])
+    outcomes.write(file, "Lift", "led", 1, 150, [1, 1, 0, 0], [0, 0, 1, 1])
+    outcomes.write(file, "Stack", "sparse", 0, 0, [1, 0], [0, 0])
+    assert len(file.read_text().splitlines()) == 4
+    monkeypatch.setattr(sys, "argv", ["outcomes.py", str(file)])
+    outcomes.main()
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == [
+        *("Lift, `led`, 150 rollouts, 0", "Lift, `led`, 150 rollouts, 1"),
+        *("**Lift, `led`, 150 rollouts, all**", "Stack, `sparse`, 0"),
+    ]
+    assert [row[1:3] for row in rows] == [
+        ["4", "25 %"],
+        ["4", "50 %"],
+        ["8", "37.5 %"],
+        ["2", "50 %"],
+    ]
+    low, high = (f"{100 * x:.1f}" for x in outcomes.wilson(5, 8))
+    assert rows[2][3] == f"62.5 % [{low}, {high}]" and rows[2][4].startswith("+25 [")
+    monkeypatch.setattr(sys, "argv", ["outcomes.py", str(tmp_path / "none.jsonl")])
+    with pytest.raises(SystemExit):
+        outcomes.main()
+    assert "--record FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", list(rl_rollouts.ARMS))

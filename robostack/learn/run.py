@@ -119,7 +119,7 @@ class Run:
             elif each.name != LOCK:
                 each.unlink()
         if not (self.path / "run.json").exists():
-            about |= {"command": sys.argv, "version": robostack.__version__, "git": _git()}
+            about |= {"command": sys.argv, "version": robostack.__version__, "git": code_version()}
             write_json(self.path / "run.json", about)
 
     def abandon(self) -> None:
@@ -228,7 +228,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _git() -> str:
+def code_version() -> str:
+    """What git calls the code that runs; "" outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
     try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from paired import gain
+from outcomes import chosen, gain, write
 
 from robostack import preferring, score, stages
 from robostack.learn.bc import BCConfig
@@ -222,17 +222,21 @@ class Cell:
         return rewards
 
 
-def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path) -> dict:
+def play(
+    task: str, arms: list[str], seeds: range, episodes: int, out: Path, record: Path | None
+) -> dict:
     """{"bc" or arm: outcomes i64[seeds, episodes]}"""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
     with Arena(EnvConfig(task=task)) as arena:
-        for seed in range(seeds):
+        for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             cell.clone()
             for name in found:
                 if name != "bc":
                     cell.learn(name)
                 found[name].append(cell.evaluate(name))
+                if record and name != "bc":
+                    write(record, task, name, seed, 0, found["bc"][-1], found[name][-1])
                 told = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
                 print(f"{task}: {told}", file=sys.stderr, flush=True)
     return {name: np.array(outcomes) for name, outcomes in found.items()}
@@ -246,20 +250,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
     parser.add_argument("--task", action="append", choices=list(TASKS))
     parser.add_argument("--arms", action="append", choices=list(SETS))
+    parser.add_argument("--arm", action="append", choices=list(ARMS), help="this one only")
     parser.add_argument("--seeds", type=int, help="instead of each task's own number")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
     parser.add_argument("--episodes", type=int, default=200)
     args = parser.parse_args()
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     sets = args.arms or ["main", "controls"]
-    arms = ["dpo"] if args.quick else [name for each in sets for name in SETS[each]]
+    named = [name for each in sets for name in SETS[each]]
+    arms = ["dpo"] if args.quick else args.arm or named
     episodes = 100 if args.quick else args.episodes
     with tempfile.TemporaryDirectory() as scratch:
         out, told = args.out or Path(scratch), {}
         for task in tasks:
-            seeds = 1 if args.quick else args.seeds or TASKS[task].seeds
-            found = play(task, arms, seeds, episodes, out)
+            seeds = chosen(args, TASKS[task].seeds)
+            found = play(task, arms, seeds, episodes, out, args.record)
             sft = found.pop("bc")
-            about = {"task": task, "sft_success": float(sft.mean()), "seeds": seeds}
+            about = {"task": task, "sft_success": float(sft.mean()), "seeds": len(seeds)}
             about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}
             about["arms"] = {name: gain(sft, outcomes) for name, outcomes in found.items()}
             told[task] = about

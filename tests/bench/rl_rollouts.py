@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from paired import gain
+from outcomes import chosen, gain, write
 
 from robostack import config as configs
 from robostack import figures, practising, score, stages
@@ -146,11 +146,19 @@ class Cell:
         }
 
 
-def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path, every: bool) -> dict:
+def play(
+    task: str,
+    arms: list[str],
+    seeds: range,
+    episodes: int,
+    out: Path,
+    every: bool,
+    record: Path | None,
+) -> dict:
     """{"bc" or arm: {rollouts: outcomes i64[seeds, episodes]}}"""
     found: dict[str, dict[int, list]] = {name: {} for name in ("bc", *arms)}
     with Arena(EnvConfig(task=task)) as arena:
-        for seed in range(seeds):
+        for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             cell.clone()
             for name in found:
@@ -158,6 +166,8 @@ def play(task: str, arms: list[str], seeds: int, episodes: int, out: Path, every
                     cell.learn(name)
                 for count, outcomes in cell.evaluate(name, every).items():
                     found[name].setdefault(count, []).append(outcomes)
+                    if record and name != "bc":
+                        write(record, task, name, seed, count, found["bc"][0][-1], outcomes)
                 rates = {c: f"{np.mean(o[-1]):.3f}" for c, o in found[name].items()}
                 print(f"{task}, seed {seed}, {name}: {rates}", file=sys.stderr, flush=True)
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
@@ -183,6 +193,8 @@ def main() -> None:
     parser.add_argument("--arms", action="append", choices=list(SETS))
     parser.add_argument("--arm", action="append", choices=[*ARMS, CLONING], help="this one only")
     parser.add_argument("--seeds", type=int, help="instead of each task's own number")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
     parser.add_argument("--episodes", type=int, default=200, help="of an evaluation")
     parser.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
     args = parser.parse_args()
@@ -193,10 +205,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)
         for task in tasks:
-            seeds = 1 if args.quick else args.seeds or TASKS[task].seeds
-            found = play(task, arms, seeds, episodes, out, args.curve)
+            seeds = chosen(args, TASKS[task].seeds)
+            found = play(task, arms, seeds, episodes, out, args.curve, args.record)
             start = found.pop("bc")[0]
-            about = {"task": task, "start_success": float(start.mean()), "seeds": seeds}
+            about = {"task": task, "start_success": float(start.mean()), "seeds": len(seeds)}
             about["start_ci95"] = list(wilson(int(start.sum()), start.size))
             about["arms"] = {
                 name: {count: gain(start, outcomes) for count, outcomes in by.items()}
