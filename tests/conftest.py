@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,24 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background: what it starts
     signal.signal(signal.SIGINT, signal.default_int_handler)  # would not hear Ctrl-C either
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub; no test needs it
+
+
+COMPILED = (
+    "import numpy as np; from robostack.sim.env import EnvConfig, make_env; env = make_env("
+    "EnvConfig(task='Lift')); env.reset(0); env.step(np.zeros(env.spec.action_dim))",
+    "from robostack.real.robot import RobotConfig as R; from robostack.real.safety import Safety; "
+    "from robostack.real.stopping import Stopping; robot = R.load('configs/robot/so101.yaml'); "
+    "Safety(robot); Stopping(robot, list(robot.actions)[:1])",
+)
+
+
+def pytest_sessionstart(session):
+    """On a new machine numba compiles: once, before there are several who would each do it."""
+    workers = session.config.getoption("numprocesses", None)
+    if workers and not hasattr(session.config, "workerinput"):
+        root = Path(__file__).parents[1]
+        started = [subprocess.Popen([sys.executable, "-c", code], cwd=root) for code in COMPILED]
+        assert [process.wait() for process in started] == [0, 0]
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+from rclpy.client import Client
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from robostack.real.nodes.node import Spin, connect
 
 SWITCHES = {"true": True, "false": False}
+LOOK = 0.25  # [s] between looks at what there is
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,7 @@ def call(service: str, value: str | None, patience: float, domain: int | None = 
     spin = Spin(node)
     try:
         client = node.create_client(kind, service)
-        if not client.wait_for_service(patience):
-            raise TimeoutError(_absent(node, service, kind, patience))
+        _wait(node, client, service, kind, patience)
         answer = client.call(request, timeout_sec=patience + 30)
         if answer is None:
             raise TimeoutError(f"{service} did not answer")
@@ -45,14 +47,22 @@ def call(service: str, value: str | None, patience: float, domain: int | None = 
         context.try_shutdown()
 
 
-def _absent(node: Node, service: str, kind: type, patience: float) -> str:
-    """Why a service cannot be called, and which could be. Among what there is our own client is
-    listed, too, as a service of its kind."""
+def _wait(node: Node, client: Client, service: str, kind: type, patience: float) -> None:
+    """Until the service is there. Raises TimeoutError, at once where it is one of another kind."""
+    wanted, end = f"std_srvs/srv/{kind.__name__}", time.monotonic() + patience
+    while not client.wait_for_service(min(LOOK, patience)):
+        there = dict(node.get_service_names_and_types()).get(node.resolve_service_name(service), [])
+        others = [name for name in there if name != wanted]  # ours is listed, too
+        if others:
+            raise TimeoutError(f"{service} is a {others[0]}, not a {wanted}")
+        if time.monotonic() > end:
+            raise TimeoutError(_absent(node, service, patience))
+
+
+def _absent(node: Node, service: str, patience: float) -> str:
+    """That nobody offers a service, and which there are."""
     there = {n.lstrip("/"): kinds for n, kinds in node.get_service_names_and_types()}
-    wanted, asked = f"std_srvs/srv/{kind.__name__}", service.lstrip("/")
-    ours = {name for name, kinds in there.items() if kinds[0].startswith("std_srvs/")} - {asked}
-    others = [name for name in there.get(asked, []) if name != wanted]
-    if others:
-        return f"{service} is a {others[0]}, not a {wanted}"
-    known = f"there is {', '.join(sorted(ours))}" if ours else "there is no service at all"
+    ours = {name for name, kinds in there.items() if kinds[0].startswith("std_srvs/")}
+    others = ours - {service.lstrip("/")}  # our own client is listed, too
+    known = f"there is {', '.join(sorted(others))}" if others else "there is no service at all"
     return f"nobody offers {service} ({patience:g} s; is ROS_DOMAIN_ID the same?); {known}"

@@ -40,11 +40,11 @@ def test_a_service_answers_and_may_refuse(offered):
 
 def test_what_cannot_be_called_is_said_with_what_can(offered):
     with pytest.raises(TimeoutError, match="nobody offers recorder/start .*left/recorder/start"):
-        call("recorder/start", None, 4, DOMAIN)
+        call("recorder/start", None, 3, DOMAIN)
     with pytest.raises(TimeoutError, match="arm/enable is a std_srvs/srv/SetBool, not a std_srvs"):
-        call("arm/enable", None, 4, DOMAIN)
+        call("arm/enable", None, 60, DOMAIN)
     with pytest.raises(TimeoutError, match="refuse is a std_srvs/srv/Trigger, not a std_srvs"):
-        call("refuse", "true", 4, DOMAIN)
+        call("refuse", "true", 60, DOMAIN)
     with pytest.raises(ValueError, match="expected true or false"):
         call("arm/enable", "on", 1, DOMAIN)
 
