@@ -201,9 +201,7 @@ def _torques(model, data, r, state, arms, work):
         for i in range(3):
             jacobian[i, j], jacobian[3 + i, j] = work.jacp[i, dof[j]], work.jacr[i, dof[j]]
         for i in range(n):
-            inertia[i, j] = (
-                arms.stale[r, i, j] if work.first[0] else work.inertia[dof[i], dof[j]]
-            )
+            inertia[i, j] = arms.stale[r, i, j] if work.first[0] else work.inertia[dof[i], dof[j]]
     force = np.empty((6, 1))
     here, wanted = state.site_xmat[site].reshape(3, 3), work.turn[r]
     for i in range(3):

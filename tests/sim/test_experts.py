@@ -23,7 +23,6 @@ from robostack.sim.experts import (
     yaw_of,
 )
 
-
 SCRIPTED = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door")
 
 
