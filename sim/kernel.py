@@ -4,8 +4,11 @@ robosuite computes OSC_POSE torques in Python at every physics substep, 25 times
 which takes several times as long as the physics. Here the same law (Khatib 1987, doi
 10.1109/JRA.1987.1087068, as robosuite 1.5 configures it: delta commands in the base frame, fixed
 gains, position and orientation decoupled, posture kept in the nullspace) and MuJoCo's two half
-steps run without Python and without the global lock. robostack.sim.osc binds it to a robosuite
+steps run without Python and without the global lock. robostack.sim.control binds it to a robosuite
 environment and says which ones fit.
+
+Arrays are filled number by number: numba writes its messages about shapes that do not fit for every
+assignment of a whole array, which would double the time that compiling takes.
 """
 
 from __future__ import annotations
@@ -176,8 +179,11 @@ def _set_goals(action, state, arms, fingers, work):
             delta[i] = asked * arms.gain[r, i] + arms.offset[r, i]
         base = arms.base[r]
         here = state.site_xmat[arms.site[r]].reshape(3, 3)
-        work.goal[r] = state.site_xpos[arms.site[r]] + base @ delta[:3]
-        work.turn[r] = base @ (rotation(delta[3:]) @ (base.T @ here))
+        moved, turn = base @ delta[:3], base @ (rotation(delta[3:]) @ (base.T @ here))
+        for i in range(3):
+            work.goal[r, i] = state.site_xpos[arms.site[r], i] + moved[i]
+            for j in range(3):
+                work.turn[r, i, j] = turn[i, j]
     for g in range(fingers.actuator.shape[0]):
         sign = np.sign(action[fingers.slot[g]])
         fingers.ramp[g] = min(max(fingers.ramp[g] + fingers.speed[g] * sign, -1.0), 1.0)
@@ -195,9 +201,7 @@ def _torques(model, data, r, state, arms, work):
         for i in range(3):
             jacobian[i, j], jacobian[3 + i, j] = work.jacp[i, dof[j]], work.jacr[i, dof[j]]
         for i in range(n):
-            inertia[i, j] = work.inertia[dof[i], dof[j]]
-    if work.first[0]:
-        inertia[:] = arms.stale[r]
+            inertia[i, j] = arms.stale[r, i, j] if work.first[0] else work.inertia[dof[i], dof[j]]
     force = np.empty((6, 1))
     here, wanted = state.site_xmat[site].reshape(3, 3), work.turn[r]
     for i in range(3):
@@ -213,17 +217,19 @@ def _torques(model, data, r, state, arms, work):
         force[i, 0] = arms.kp[r, i] * error - arms.kd[r, i] * linear
         force[3 + i, 0] = arms.kp[r, 3 + i] * twist - arms.kd[r, 3 + i] * angular
     compliance = jacobian @ solve(inertia, jacobian.T.copy())
-    wrench = np.empty((6, 1))
-    wrench[:3] = solve(compliance[:3, :3].copy(), force[:3].copy())
-    wrench[3:] = solve(compliance[3:, 3:].copy(), force[3:].copy())
+    linearly = solve(compliance[:3, :3].copy(), force[:3].copy())
+    turning = solve(compliance[3:, 3:].copy(), force[3:].copy())
     lean = np.empty((n, 1))  # acceleration towards the posture
     for j in range(n):
         off = arms.posture[r, j] - state.qpos[arms.qpos[r, j]]
         lean[j, 0] = POSTURE_KP * off - POSTURE_KV * state.qvel[dof[j]]
-    wrench -= solve(compliance, jacobian @ lean)
-    torque = jacobian.T @ wrench + inertia @ lean
+    wrench, leaning = np.empty((6, 1)), solve(compliance, jacobian @ lean)
+    for i in range(3):
+        wrench[i, 0] = linearly[i, 0] - leaning[i, 0]
+        wrench[3 + i, 0] = turning[i, 0] - leaning[3 + i, 0]
+    torque, posed = jacobian.T @ wrench, inertia @ lean
     for j in range(n):
-        torque[j, 0] += state.qfrc_bias[dof[j]]
+        torque[j, 0] = torque[j, 0] + posed[j, 0] + state.qfrc_bias[dof[j]]
     return torque[:, 0]
 
 

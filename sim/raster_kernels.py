@@ -535,12 +535,14 @@ def draw(
     geoms, focal = len(scene.texture), camera.focal
     move_lights(lights, camera, frame)
     depth, ids = frame.depth, frame.ids
+    # numba compiles a function once more for a number that it is given in so many words
+    first, none = np.int64(0), np.int64(NOTHING)
     if mode != REUSE:
         frame.is_lit[:] = False
         frame.is_ready[:] = False
         depth[:] = 1 / camera.far
         ids[:] = NOTHING
-        place(scene, frame, camera, positions, rotations, 0, scene.still)
+        place(scene, frame, camera, positions, rotations, first, scene.still)
         for g in range(scene.still):
             if frame.visible[g] and looks[g, ALPHA] >= 1:
                 rasterize(scene, frame, camera, g, depth, ids)
@@ -548,7 +550,7 @@ def draw(
         copy(depth, ids, frame.still_depth, frame.still_ids)
         still = frame.still_image
         still[:] = 0
-        resolve(scene, frame, lights, looks, textures, focal, ids, 1.0, NOTHING, still)
+        resolve(scene, frame, lights, looks, textures, focal, ids, 1.0, none, still)
     if mode == REUSE:
         frame.is_ready[scene.first[scene.still, 1] :] = False
         frame.is_lit[scene.first[scene.still, 2] :] = False
@@ -573,11 +575,11 @@ def draw(
 @njit(**FAST)
 def blend(scene, frame, camera, looks, lights, textures, layered):
     """Draw the `layered` geoms over the opaque ones, each with its nearest faces only."""
-    depth, ids, focal = frame.over_depth, frame.over_ids, camera.focal
+    depth, ids, focal, none = frame.over_depth, frame.over_ids, camera.focal, np.int64(NOTHING)
     for g in layered:
         if frame.visible[g]:
             copy(frame.depth, frame.ids, depth, ids)
             ids[:] = NOTHING
             rasterize(scene, frame, camera, g, depth, ids)
             share, image = np.float64(looks[g, ALPHA]), frame.image
-            resolve(scene, frame, lights, looks, textures, focal, ids, share, NOTHING, image)
+            resolve(scene, frame, lights, looks, textures, focal, ids, share, none, image)

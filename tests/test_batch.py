@@ -29,29 +29,39 @@ SEEING = EnvConfig(task="Lift", render="lean", pixels=16, horizon=5)
 TIMING = ("seconds", "act_seconds", "act_ms")
 
 
+@pytest.fixture(scope="module")
+def opened():
+    """make_env, which opens each environment once and keeps it: that takes half a second."""
+    kept, closing = {}, []
+
+    def get(config):
+        if str(config) not in kept:
+            env = kept[str(config)] = make_env(config)
+            closing.append(env.close)
+            env.close = lambda: None
+        return kept[str(config)]
+
+    yield get
+    for close in closing:
+        close()
+
+
 @pytest.fixture(autouse=True)
-def in_this_process(request, monkeypatch):
-    """One worker, here, unless a test is about processes: starting one takes seconds."""
-    if "real_processes" not in request.fixturenames:
-        monkeypatch.setattr(batch, "open_pool", lambda make, *_, **__: Pool(make, 1))
-
-
-@pytest.fixture
-def real_processes():
-    """Asks for worker processes."""
+def in_this_process(opened, monkeypatch):
+    """One worker, here: starting a process takes seconds."""
+    monkeypatch.setattr(batch, "open_pool", lambda make, *_, **__: Pool(make, 1))
+    monkeypatch.setattr(sim_env, "make_env", opened)
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
+def policy(opened, tmp_path_factory):
     """A folder with a policy of random weights that fits BLIND."""
     import torch
 
-    env = make_env(BLIND)
     torch.manual_seed(0)
     size = tiny_size(layers=1)
     folder = tmp_path_factory.mktemp("trained") / "bc"
-    VLA(size, env.spec).save(folder)
-    env.close()
+    VLA(size, opened(BLIND).spec).save(folder)
     return folder
 
 
@@ -297,8 +307,8 @@ def test_an_episode_that_breaks_is_told_kept_apart_and_played_again(tmp_path, mo
     assert [row["seed"] for row in rows(tmp_path / "e")][3:] == [100_001, 100_002]
 
 
-def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, monkeypatch):
-    opened, times = sim_env.make_env, []
+def test_memory_that_ran_out_once_does_not_condemn_the_cell(tmp_path, opened, monkeypatch):
+    times = []
 
     def greedy(config):
         times.append(config)
@@ -446,12 +456,6 @@ def test_a_missed_requirement_is_exit_code_one_and_a_line(tmp_path, capsys):
 
 # processes --------------------------------------------------------------------------------------
 
-COMMAND = [
-    *(sys.executable, "-m", "robostack.sim.batch_eval", "--task", "Lift", "--workers", "2"),
-    *("--policy", "expert", "--policy", "random", "--episodes", "20"),
-    *("env.render=none", "env.horizon=60"),
-]
-
 
 def wait_for(truth, seconds=120):
     until = time.monotonic() + seconds
@@ -476,18 +480,20 @@ class Murderous(Pool):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch, real_processes):
-    few = {"config": {"episodes": 12}, "env": replace(BLIND, horizon=40)}
-    evaluate(tmp_path / "calm", workers=2, **few)
+def test_neither_two_workers_nor_the_death_of_one_change_an_episode(tmp_path, policy, monkeypatch):
+    few = {"config": {"episodes": 14, "early_stop": 0.25}, "env": replace(BLIND, horizon=40)}
+    calm = evaluate(tmp_path / "calm", ("random", policy), **few)
     monkeypatch.setattr(
         batch,
         "open_pool",
         lambda make, env, workers, *_, **__: Murderous(make, workers, isolate=True),
     )
-    found = evaluate(tmp_path / "e", workers=2, **few)
-    assert found["failures"] == [] and found["cells"][0]["errors"] == 0
-    assert found["cells"][0]["rerun"] == sum(row["attempts"] > 1 for row in rows(tmp_path / "e"))
-    assert found["cells"][0]["rerun"] == 1
+    found = evaluate(tmp_path / "e", ("random", policy), workers=2, **few)
+    for cells in (calm["cells"], found["cells"]):
+        assert [cell["episodes"] for cell in cells] == [12, 12]
+    assert found["failures"] == [] and not any(cell["errors"] for cell in found["cells"])
+    assert sum(row["attempts"] > 1 for row in rows(tmp_path / "e")) == 1
+    assert sum(cell["rerun"] for cell in found["cells"]) == 1
 
     def without_attempts(folder):
         return [row | {"attempts": 1} for row in rows(folder)]
@@ -496,20 +502,16 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path, monkeypatch, r
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_nothing_but_the_time(tmp_path, policy, real_processes):
-    config = {"episodes": 14, "early_stop": 0.25}
-    for workers in (1, 2, 3):
-        folder = tmp_path / str(workers)
-        found = evaluate(folder, ("random", policy), workers=workers, config=config)
-        assert [cell["episodes"] for cell in found["cells"]] == [12, 12]
-        assert rows(folder) == rows(tmp_path / "1")
-
-
-@pytest.mark.slow
-def test_the_same_command_goes_on_where_it_was_killed(tmp_path):
-    command = [*COMMAND, "--out", str(tmp_path / "e")]
+def test_the_same_command_goes_on_where_it_was_killed(tmp_path, capsys):
+    command = ["--policy", "expert", "--policy", "random", "--out", str(tmp_path / "e")]
+    command += ["--workers", "1", "--episodes", "20", "env.render=none", "env.horizon=40"]
     log = (tmp_path / "log").open("w+")
-    process = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robostack.sim.batch_eval", *command],
+        stderr=log,
+        stdout=log,
+        start_new_session=True,
+    )
     wait_for(lambda: lines(tmp_path / "e") >= 3 or process.poll() is not None)
     process.kill()
     assert process.wait(60) == -signal.SIGKILL
@@ -518,8 +520,7 @@ def test_the_same_command_goes_on_where_it_was_killed(tmp_path):
     before = lines(tmp_path / "e")
     assert 3 <= before < 40
     kept = (tmp_path / "e" / "episodes.jsonl").read_text().splitlines()[:before]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    assert main(["evaluate", *command]) == OK
     after = (tmp_path / "e" / "episodes.jsonl").read_text().splitlines()
     assert after[:before] == kept and len(after) == 40
-    assert json.loads(done.stdout)["policies"][0]["episodes"] == 20
+    assert json.loads(capsys.readouterr().out)["policies"][0]["episodes"] == 20

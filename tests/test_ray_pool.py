@@ -1,9 +1,11 @@
 """Real Ray: the same results in the same order, and actors whose loss costs nothing."""
 
+import sys
+
 import pytest
 from fakes import die_once, line_env, roll_line, sleep_once, stumble, times_ten
 
-from robostack.pool import DIED, Pool, WorkerError
+from robostack.pool import DIED, PATIENCE, Pool, WorkerError
 from robostack.ray_pool import RayPool
 
 ray = pytest.importorskip("ray")
@@ -13,18 +15,25 @@ ray = pytest.importorskip("ray")
 def cluster(tmp_path_factory):
     """One for all tests, which join it, as they would join one that is there. Its processes find
     the tests' own modules as worker processes of a `Pool` do."""
-    import sys
-
-    paths = {"env_vars": {"PYTHONPATH": ":".join(sys.path), "CUDA_VISIBLE_DEVICES": ""}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=paths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ":".join(sys.path))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def opened():
+    """Two actors, which take seconds to start."""
+    with RayPool(line_env, workers=2) as pool:
+        yield pool
+
+
 @pytest.fixture
-def pool():
-    with RayPool(line_env, workers=2) as opened:
-        yield opened
+def pool(opened):
+    opened.lost, opened.patience = 0, PATIENCE
+    return opened
 
 
 def test_results_and_their_order_are_those_of_processes(pool):
@@ -61,7 +70,7 @@ def test_a_job_that_fails_is_reported_and_one_that_always_kills_is_given_up(pool
     assert list(pool.run(times_ten, [(6,)])) == [60]  # nothing leaks into the next run
 
 
-def test_a_cluster_that_is_not_there_is_named():
-    ray.shutdown()
+def test_a_cluster_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # else it joins the tests' own
     with pytest.raises(ValueError, match="ray:127.0.0.1:9: no cluster answers"):
         RayPool(line_env, address="127.0.0.1:9")

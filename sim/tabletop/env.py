@@ -74,6 +74,7 @@ class TabletopEnv(RobosuiteEnv):
 
     def _set_layout(self, layout: Layout, wrong: bool = False) -> None:
         self.layout, self.instruction, self._wrong = layout, layout.instruction, wrong
+        self._offsets: dict[Request, np.ndarray] = {}  # of goals from their references
         # what is parked has neither weight nor contacts, which would cost a third of the speed
         used = {thing.body for thing in layout.things}
         for name, geom in self._geoms.items():
@@ -138,11 +139,11 @@ class TabletopEnv(RobosuiteEnv):
 
     def _goal(self, request: Request) -> np.ndarray:
         """Where f64[2] in the world to put the mover; it goes along if the reference is pushed."""
-        spots = np.array([(thing.x, thing.y) for thing in self.layout.things])
-        place = aim(spots, request.mover, request.reference, request.relation)
-        # from the layout's frame to the world, and as far as the reference has moved since
-        now = self._position(self.layout.things[request.reference])[:2]
-        return place - spots[request.reference] + now
+        if request not in self._offsets:  # it is asked for many times a step, and never changes
+            spots = np.array([(thing.x, thing.y) for thing in self.layout.things])
+            place = aim(spots, request.mover, request.reference, request.relation)
+            self._offsets[request] = place - spots[request.reference]
+        return self._offsets[request] + self._position(self.layout.things[request.reference])[:2]
 
     # success -------------------------------------------------------------------------------
     def _success(self) -> bool:

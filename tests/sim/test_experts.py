@@ -23,6 +23,22 @@ from robostack.sim.experts import (
     yaw_of,
 )
 
+SCRIPTED = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door")
+
+
+@pytest.fixture(scope="module")
+def blind():
+    """Environments without cameras by task, each built once."""
+    with contextlib.ExitStack() as opened:
+
+        @functools.cache
+        def get(task: str):
+            env = make_env(EnvConfig(task=task, render="none"))
+            opened.callback(env.close)
+            return env
+
+        yield get
+
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, -1.2, 3.1])
 def test_the_rotation_vector_of_a_yaw_is_its_angle_about_z(angle):
@@ -65,8 +81,8 @@ def test_pointing_down_fits_the_cube_with_the_least_turn(now, wanted):
     assert quarters == pytest.approx(round(quarters), abs=1e-9)
 
 
-def test_the_noise_of_an_expert_is_fixed_by_the_seed_and_spares_the_gripper(lift):
-    actions = []
+def test_the_noise_of_an_expert_is_fixed_by_the_seed_and_spares_the_gripper(blind):
+    lift, actions = blind("Lift"), []
     for seed, noise in ((0, 0.2), (0, 0.2), (1, 0.2), (0, 0.0)):
         expert = ScriptedExpert(lift, noise)
         actions.append(rollout(lift, expert, 0, policy_seed=seed, max_steps=4).actions)
@@ -75,7 +91,8 @@ def test_the_noise_of_an_expert_is_fixed_by_the_seed_and_spares_the_gripper(lift
     assert all(np.abs(a).max() <= 1 for a in actions)
 
 
-def test_keypoint_rewards_rise_as_the_expert_lifts(lift):
+def test_keypoint_rewards_rise_as_the_expert_lifts(blind):
+    lift = blind("Lift")
     episode = rollout(lift, ScriptedExpert(lift), 0)
     score = KeypointAffordance().score(episode)
     assert episode.success and episode.terminated and len(episode) < lift.horizon
@@ -90,23 +107,6 @@ def test_the_fingers_stay_out_of_the_gap_between_two_cubes(angle):
     position, rotation = on_beside(scene, "a", "b")()
     assert abs(rotation[:, 0] @ gap) < 1e-9  # along which the fingers open
     assert position @ gap < 0
-
-
-SCRIPTED = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door")
-
-
-@pytest.fixture(scope="module")
-def blind():
-    """Environments without cameras by task, each built once."""
-    with contextlib.ExitStack() as opened:
-
-        @functools.cache
-        def get(task: str):
-            env = make_env(EnvConfig(task=task, render="none"))
-            opened.callback(env.close)
-            return env
-
-        yield get
 
 
 @pytest.mark.parametrize("task", SCRIPTED)
@@ -137,7 +137,7 @@ def test_a_can_that_is_lost_on_the_way_is_fetched_again(blind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", SCRIPTED)
-def test_the_expert_succeeds_from_twenty_of_twenty_starts(task, blind):
+def test_the_expert_succeeds_from_eight_more_starts(task, blind):
     env = blind(task)
     expert = ScriptedExpert(env)
-    assert [seed for seed in range(20) if not rollout(env, expert, seed).success] == []
+    assert [seed for seed in range(1, 9) if not rollout(env, expert, seed).success] == []

@@ -234,11 +234,11 @@ def test_the_compiled_control_loop_is_used_and_equals_robosuites_own(envs):
 
 
 def follow(env, request):
-    """The last step of doing what `request` says."""
+    """The last step of doing what `request` says, as far as success is possible."""
     step = None
     for action in env.carry_out(request):
         step = env.step(action)
-        if step.terminated or step.truncated:
+        if step.terminated or step.truncated or step.truth == 0:  # a wrong thing was lifted
             break
     return step
 
@@ -298,13 +298,13 @@ def test_without_the_instruction_the_same_expert_fails(envs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [task for task in TASKS if "mixed" not in task])
-def test_the_expert_succeeds_in_at_least_nineteen_of_twenty(task, envs):
+def test_the_expert_succeeds_from_ten_of_ten_starts(task, envs):
     env = envs(task)
     expert = ScriptedExpert(env)
-    assert sum(rollout(env, expert, seed).success for seed in range(20)) >= 19
+    assert [seed for seed in range(10) if not rollout(env, expert, seed).success] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_instruction_blind_expert_succeeds_in_less_than_half(kind, envs):
-    assert blind_successes(envs(f"tabletop/{kind}"), range(40)) <= 20
+    assert blind_successes(envs(f"tabletop/{kind}"), range(20)) < 10
