@@ -27,7 +27,7 @@ FPS = 20
 
 def svg(figure: plt.Figure) -> str:
     """A figure as an <svg> element; its text stays text."""
-    with plt.rc_context({"svg.fonttype": "none"}):
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "robostack"}):
         buffer = io.StringIO()
         unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # same data, same file
         figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=unsaid)

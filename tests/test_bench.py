@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,34 @@ import outcomes  # noqa: E402
 import reward_exam  # noqa: E402
 import rl_rollouts  # noqa: E402
 
-from robostack.sim.arena import BranchConfig  # noqa: E402
+from robostack.learn.bc import BCConfig  # noqa: E402
+from robostack.learn.reward import RewardConfig  # noqa: E402
+from robostack.policy.backbone import SmallConfig  # noqa: E402
+from robostack.policy.expert import ExpertConfig  # noqa: E402
+from robostack.policy.vla import VLAConfig  # noqa: E402
+from robostack.rewards.eye import EyeConfig  # noqa: E402
+from robostack.sim.arena import Arena, BranchConfig  # noqa: E402
+from robostack.sim.env import EnvConfig  # noqa: E402
 
-TINY = dpo_gain.Setting(2, 4, BranchConfig(tries=2, points=2, every=4, span=4), starts=1, seeds=1)
+POLICY = VLAConfig(small=SmallConfig(width=32, layers=1, heads=2), expert=ExpertConfig(width=32))
+LITTLE = {  # what the benches make of everything, in their own process
+    "Arena": partial(Arena, workers=1),
+    "EnvConfig": partial(EnvConfig, cameras={"agentview": 32}, horizon=60),
+    "BCConfig": partial(BCConfig, policy=POLICY, batch=4, draws=2),
+    "RewardConfig": partial(RewardConfig, eye=EyeConfig(side=16, width=16)),
+}
+TRIES = BranchConfig(tries=3, points=2, every=4, span=4, spread=0.5)
+TINY = dpo_gain.Setting(2, 4, TRIES, starts=1, seeds=1)
+
+
+def make_little(monkeypatch, bench, *names):
+    for name in names:
+        monkeypatch.setattr(bench, name, LITTLE[name])
 
 
 @pytest.fixture
 def small(monkeypatch):
+    make_little(monkeypatch, dpo_gain, *LITTLE)
     monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
     monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
     monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
@@ -73,6 +95,7 @@ def test_rewards_are_examined_from_nothing_and_told_in_the_promised_form(
     adapt = reward_exam.Adapt("Stack", steps=1, exam=1)
     tiny = reward_exam.Scale({"robosuite": part}, adapt, draws=10, shifts=(), pixels=16)
     monkeypatch.setattr(reward_exam, "QUICK", tiny)
+    make_little(monkeypatch, reward_exam, "Arena")
     words = ["reward_exam.py", "--quick", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
     reward_exam.main()
@@ -121,6 +144,7 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     few = {"updates": 1, "batch": 2, "draws": 1, "critic_updates": 1}
     arms = {"ppo": few | {"algorithm": "ppo"}}
     monkeypatch.setattr(rl_rollouts, "ARMS", arms)
+    make_little(monkeypatch, rl_rollouts, "Arena", "EnvConfig", "BCConfig")
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     words += ["--seed", "0", "--record", str(tmp_path / "rl.jsonl")]
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo", "--curve"])

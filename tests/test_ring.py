@@ -5,12 +5,14 @@ import re
 
 import pytest
 
+from robostack import batch
 from robostack.cli import FAILED, OK, USAGE, main
 from robostack.demo import CONTROLS
+from robostack.sim.arena import open_pool
 from robostack.verbs import VERBS
 
 TINY = """
-env: {cameras: {agentview: 32}}
+env: {cameras: {agentview: 32}, horizon: 60}
 demos: {seeds: 2, noise: 0.05}
 bc:
   steps: 4
@@ -18,11 +20,16 @@ bc:
   draws: 2
   policy: {small: {width: 32, layers: 1, heads: 2}, expert: {width: 32}}
 tries: {by: branch, seeds: 1, branch: {tries: 2, points: 2, span: 4, every: 4}}
-reward: {steps: 3}
+reward:
+  steps: 3
+  eye: {side: 16, width: 16}
+  world_model: {members: 2, batch: 4}
+  progress: {episodes: 4}
+  success: {batch: 16}
 exam: 1
 prefer: {weights: {outcome: 1, keypoints: 1}}
 dpo: {steps: 2, batch: 2, draws: 2}
-rl: {rl: {iterations: 2, episodes: 2, updates: 2, batch: 4, draws: 2, critic_updates: 2}}
+rl: {rl: {iterations: 2, episodes: 1, updates: 2, batch: 4, draws: 2, critic_updates: 2}}
 evaluate: {episodes: 2}
 controls: true
 """
@@ -36,6 +43,16 @@ def demo(tmp_path_factory):
     command = ["demo", "--config", str(config), "--out", str(folder / "demo"), "--workers", "1"]
     assert main(command) == OK
     return folder / "demo", command
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Evaluations act in this process, and not in one that may die and takes seconds to start."""
+
+    def pool(*args, isolate, **named):
+        return open_pool(*args, **named)
+
+    monkeypatch.setattr(batch, "open_pool", pool)
 
 
 def test_the_summary_has_the_promised_form(demo):
@@ -74,10 +91,10 @@ def test_finished_runs_are_not_overwritten(demo, capsys):
     assert "--force" in capsys.readouterr().err
 
 
-def test_the_command_line_evaluates_as_the_demo_does(demo, tmp_path):
+def test_the_command_line_evaluates_as_the_demo_does(demo, here, tmp_path):
     turn, out = demo[0] / "seed-0", tmp_path / "e"
     command = ["evaluate", "--policy", str(turn / "bc"), "--episodes", "2", "--out", str(out)]
-    assert main([*command, "--workers", "1", "videos=0"]) == OK
+    assert main([*command, "--workers", "1", "videos=0", "env.horizon=60"]) == OK
     rows = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
     before = json.loads((turn / "bc-eval" / "summary.json").read_text())
     assert [int(row["success"]) for row in rows] == before["outcomes"]
@@ -148,7 +165,7 @@ def test_an_unknown_camera_is_named_with_the_valid_ones(tmp_path, capsys):
     assert "frnot" in message and "agentview" in message
 
 
-def test_a_policy_of_other_cameras_is_refused(demo, tmp_path, capsys):
+def test_a_policy_of_other_cameras_is_refused(demo, here, tmp_path, capsys):
     policy = str(demo[0] / "seed-0" / "bc")
     command = ["evaluate", "--policy", policy, "--out", str(tmp_path / "e"), "--workers", "1"]
     assert main([*command, "env.cameras.agentview=48", "episodes=1"]) == FAILED

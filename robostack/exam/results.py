@@ -43,12 +43,13 @@ def find_results(reward: Reward, extra: list[Path]) -> tuple[list[dict], str]:
     home, stale, results = getattr(reward, "home", None), [], []
     places = [Path(home) / RESULT] if home is not None else []
     places += [Path(folder) / RESULT for folder in extra]
-    for path in places:
-        for found in _parts(path):
-            if found.get("fingerprint") == reward.fingerprint():
-                results.append(found)
-            elif found.get("name", reward.name) == reward.name:
-                stale.append(path)
+    held = [(path, found) for path in places for found in _parts(path)]
+    own = reward.fingerprint() if held else ""
+    for path, found in held:
+        if found.get("fingerprint") == own:
+            results.append(found)
+        elif found.get("name", reward.name) == reward.name:
+            stale.append(path)
     if results:
         return results, ""
     if stale:

@@ -1,12 +1,13 @@
 """Holding an exam: every reward is asked about every episode, and the trials read the answers.
 
-<out>/exam.json, index.html     what was found
+<out>/exam.json, index.html     what was found; the page is drawn where that has changed
 <out>/answers/<fingerprint>/    what a reward said of a store, so that an interrupted exam goes
                                 on, and one that is held again asks only what is new
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,24 @@ def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamCon
     """
     out = Path(out)
     exam, sheets, album = examined(rewards, data, out, config)
-    write_json(out / RESULT, exam)
-    card.write(out / "index.html", exam, sheets, album)
+    page = out / "index.html"
+    if not (page.is_file() and _known(out / RESULT, exam)):
+        card.write(page, exam, sheets, album)
+        write_json(out / RESULT, exam)
     for name, reward in rewards.items():
         home = getattr(reward, "home", None)
         if home is not None:
             about = {key: value for key, value in exam.items() if key != "rewards"}
             write_json(Path(home) / RESULT, {**exam["rewards"][name], **about})
     return exam
+
+
+def _known(path: Path, exam: dict) -> bool:
+    """Whether an exam before found all of this."""
+    try:
+        return json.loads(path.read_text()) == json.loads(json.dumps(exam))
+    except (OSError, ValueError):
+        return False
 
 
 def examined(

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from robostack import stages
-from robostack.cases import SHIFTED, CasesCommand, make
+from robostack.cases import SHIFTED, CasesCommand, make_in
 from robostack.data.store import Store, find_stores, open_store
 from robostack.exam.sheet import ExamConfig
 from robostack.exam.sit import sit
@@ -35,6 +35,7 @@ from robostack.learn.reward import RewardConfig
 from robostack.rewards.eye import EyeConfig
 from robostack.rewards.load import load_reward
 from robostack.rewards.progress import ProgressConfig
+from robostack.sim.arena import Arena
 from robostack.sim.cases import CaseConfig, TryConfig
 from robostack.sim.env import EnvConfig
 
@@ -126,21 +127,20 @@ def learned(part: Part, kind: str) -> RewardConfig:
     return RewardConfig(kind=kind, steps=part.steps.get(kind, 1), eye=eye, progress=progress)
 
 
-def played(scale: Scale, out: Path, **settings) -> Path:
+def played(arena: Arena, out: Path, **settings) -> Path:
     """Cases under `out`."""
-    command = CasesCommand(env=EnvConfig(pixels=scale.pixels), **settings)
-    make(command, out, 0, "reuse")
+    make_in(arena, CasesCommand(env=arena.config, **settings), out, "reuse")
     return out
 
 
-def judged(scale: Scale, name: str, out: Path) -> dict:
+def judged(arena: Arena, scale: Scale, name: str, out: Path) -> dict:
     """Train on and examine by the tasks of one part; {reward: its part of the exam}."""
     part, home = scale.parts[name], out / name
     shifts = {shift: SHIFTS[shift] for shift in scale.shifts}
     learn = {"seeds": part.train, "first_seed": TRAIN, "shifts": {}}
     cases = CaseConfig(tries=TryConfig(points=part.points))
-    played(scale, home / "cases", tasks=part.tasks, cases=cases, **learn)
-    played(scale, home / "exam", tasks=part.tasks, seeds=part.exam, shifts=shifts)
+    played(arena, home / "cases", tasks=part.tasks, cases=cases, **learn)
+    played(arena, home / "exam", tasks=part.tasks, seeds=part.exam, shifts=shifts)
     rewards = {"clock": Clock()}
     for kind in [kind for kind in KINDS if kind in part.kinds]:
         stages.train_reward(learned(part, kind), [home / "cases"], home / kind, existing="reuse")
@@ -163,22 +163,22 @@ def told(numbers: dict) -> dict:
     return values | {new: values[old] for new, old in ALIASES.items() if old in values}
 
 
-def modules(scale: Scale, out: Path) -> dict:
+def modules(arena: Arena, scale: Scale, out: Path) -> dict:
     """{module: its numbers, and under by_data those of every task}."""
     found: dict[str, dict] = {}
     for name, part in scale.parts.items():
-        for reward, result in judged(scale, name, out).items():
+        for reward, result in judged(arena, scale, name, out).items():
             module = found.setdefault("keypoint" if reward == "keypoints" else reward, {})
             data = module.pop("by_data", {})
             by_task = result["by_task"] or {part.tasks[0]: result["numbers"]}
             data |= {task: told(numbers) for task, numbers in by_task.items()}
             module |= {n: v for n, v in told(result["numbers"]).items() if n not in module}
             module["by_data"] = data
-    found["progress"]["adapted"] = adapted(scale, out)
+    found["progress"]["adapted"] = adapted(arena, scale, out)
     return found
 
 
-def adapted(scale: Scale, out: Path) -> dict:
+def adapted(arena: Arena, scale: Scale, out: Path) -> dict:
     """One-shot adaptation to a task, learned without it."""
     part, adapt = scale.parts["robosuite"], scale.adapt
     folder, cases = out / "adapted", out / "robosuite" / "cases"
@@ -192,8 +192,8 @@ def adapted(scale: Scale, out: Path) -> dict:
     else:
         before, plain = out / "robosuite" / "progress", {"tasks": (adapt.task,), "shifts": {}}
         one, ends = (CaseConfig(kinds=kinds) for kinds in (("success",), SHIFTED))
-        new = played(scale, folder / "cases", seeds=1, first_seed=TRAIN, cases=one, **plain)
-        unseen = played(scale, folder / "exam", seeds=adapt.exam, cases=ends, **plain)
+        new = played(arena, folder / "cases", seeds=1, first_seed=TRAIN, cases=one, **plain)
+        unseen = played(arena, folder / "exam", seeds=adapt.exam, cases=ends, **plain)
         new = find_stores(new)[0]
     demonstration = folder / "demonstration"
     if not (demonstration / "zarr.json").is_file():
@@ -217,8 +217,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
     args = parser.parse_args()
     scale = QUICK if args.quick else FULL
-    with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps({"modules": modules(scale, args.out or Path(scratch))}))
+    with tempfile.TemporaryDirectory() as scratch, Arena(EnvConfig(pixels=scale.pixels)) as arena:
+        print(json.dumps({"modules": modules(arena, scale, args.out or Path(scratch))}))
 
 
 if __name__ == "__main__":

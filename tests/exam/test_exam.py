@@ -167,6 +167,23 @@ def test_a_second_exam_asks_nothing_again_and_finds_the_same(little, tmp_path, c
     assert again.asked == 0
 
 
+def test_the_card_is_drawn_anew_where_something_else_was_found_or_it_is_gone(
+    little, tmp_path, config
+):
+    page, kept = tmp_path / "index.html", replace(config, trials=("order",))
+
+    def drawn(reward):
+        before = page.stat().st_mtime_ns if page.exists() else 0
+        sit({"oracle": reward}, [little], tmp_path, kept)
+        return page.stat().st_mtime_ns > before
+
+    assert drawn(Oracle()) and not drawn(Oracle())
+    text = page.read_text()
+    page.unlink()
+    assert drawn(Oracle()) and page.read_text() == text
+    assert drawn(Oracle("2")) and page.read_text() != text
+
+
 class Interrupted(Oracle):
     def score(self, episode):
         if self.asked == 5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,12 +137,7 @@ class KeypointAffordance(SavedReward):
         """Also of what each program says of a rehearsal, so that formulas count as well."""
         digest = hashlib.sha256(super().fingerprint().encode())
         for program in self.programs.values():
-            tracks = rehearsal(program.points)
-            said = [program.progress(tracks)]
-            for stage in program.stages:
-                said += [c.value(tracks) for c in (*stage.goal, *stage.keep)]
-            for values in said:  # rounded: processors differ in the last digits
-                digest.update((np.round(values, 4) + 0.0).astype(np.float32).tobytes())
+            digest.update(rehearsed(program))
         return digest.hexdigest()[:16]
 
 
@@ -171,6 +167,17 @@ def asked_for(points: Points, task: str) -> Points:
     if len(named) > 1 and not same:  # where it shall go is known of what was asked first
         found["target"] = things[named[1]]
     return found
+
+
+@functools.cache  # it takes long, and fingerprints are asked for all the time
+def rehearsed(program: Program) -> bytes:
+    """What a program and its constraints say of a rehearsal."""
+    tracks = rehearsal(program.points)
+    said = [program.progress(tracks)]
+    for stage in program.stages:
+        said += [c.value(tracks) for c in (*stage.goal, *stage.keep)]
+    # rounded: processors differ in the last digits
+    return b"".join((np.round(v, 4) + 0.0).astype(np.float32).tobytes() for v in said)
 
 
 def rehearsal(names: set[str], steps: int = 96) -> Tracks:

@@ -11,7 +11,7 @@ from robostack.protocols import Explains, Reward
 from robostack.rewards.keypoints import KeypointAffordance, KeypointError, Program
 from robostack.rewards.keypoints import constraints as kinds
 from robostack.rewards.keypoints import program as programs
-from robostack.rewards.keypoints.affordance import OPENING, rehearsal
+from robostack.rewards.keypoints.affordance import OPENING, rehearsal, rehearsed
 from robostack.rewards.keypoints.builtin import GROCERIES, PROGRAMS, SHAPES
 from robostack.rewards.keypoints.track import Tracker
 from robostack.rewards.load import load_reward
@@ -213,17 +213,29 @@ def test_the_fingerprint_changes_with_any_number(path):
     assert other.fingerprint() != REWARD.fingerprint()
 
 
+@pytest.fixture
+def change(monkeypatch):
+    """A formula, while what the old one said is kept for the life of a process."""
+
+    def to(owner, name, value):
+        monkeypatch.setattr(owner, name, value)
+        rehearsed.cache_clear()
+
+    yield to
+    rehearsed.cache_clear()
+
+
 @pytest.mark.parametrize("kind", ["Near", "Held", "Released", "Level"])
-def test_the_fingerprint_changes_with_any_formula(monkeypatch, kind):
+def test_the_fingerprint_changes_with_any_formula(change, kind):
     before, cls = REWARD.fingerprint(), getattr(kinds, kind)
     value = cls.value
-    monkeypatch.setattr(cls, "value", lambda self, tracks: value(self, tracks) * 1.01)
+    change(cls, "value", lambda self, tracks: value(self, tracks) * 1.01)
     assert REWARD.fingerprint() != before
 
 
-def test_the_fingerprint_changes_with_how_progress_is_counted(monkeypatch):
+def test_the_fingerprint_changes_with_how_progress_is_counted(change):
     before = REWARD.fingerprint()
-    monkeypatch.setattr(programs, "UNFINISHED", 0.8)
+    change(programs, "UNFINISHED", 0.8)
     assert REWARD.fingerprint() != before
 
 
