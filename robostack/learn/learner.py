@@ -26,6 +26,26 @@ Schedule = Literal["cosine", "linear", "constant"]
 Loss = Tensor | tuple[Tensor, dict[str, float]]  # of a piece, and what else is worth a line
 
 
+class Average:
+    """The moving average of parameters that diffusers' EMAModel keeps with `use_ema_warmup`, to the
+    bit: young at first, later as old as `decay` says. Importing that one takes four seconds."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float):
+        self.decay, self.updates = decay, 0
+        self.values = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def step(self, parameters: list[nn.Parameter]) -> None:
+        self.updates += 1
+        fresh = 1 - min(1 - float(self.updates) ** -(2 / 3), self.decay)
+        for value, parameter in zip(self.values, parameters):
+            value.sub_(fresh * (value - parameter))
+
+    def copy_to(self, parameters: list[nn.Parameter]) -> None:
+        for value, parameter in zip(self.values, parameters):
+            parameter.data.copy_(value)
+
+
 class Learner:
     """AdamW, warm-up and decay, clipping, an average of the weights, and resuming.
 
@@ -53,7 +73,6 @@ class Learner:
     ):
         # here, because it takes seconds that commands which learn nothing need not wait
         from diffusers.optimization import get_scheduler
-        from diffusers.training_utils import EMAModel
 
         self.model, self.clip, self.compute, self.step_count = model, clip, compute, 0
         if compute.checkpointing:
@@ -70,9 +89,7 @@ class Learner:
         self.schedule = get_scheduler(
             name, self.optimizer, num_warmup_steps=warmup, num_training_steps=steps
         )
-        self.average = None
-        if decay:
-            self.average = EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=2 / 3)
+        self.average = Average(self.parameters, decay) if decay else None
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
         low = self.compute.precision == "bfloat16"
@@ -166,7 +183,7 @@ class Learner:
         state = {f"model.{name}": own[name] for name in own if name not in frozen}
         for i, parameter in enumerate(self.parameters):
             if self.average is not None:
-                state[f"average.{i}"] = self.average.shadow_params[i]
+                state[f"average.{i}"] = self.average.values[i]
             for key, value in self.optimizer.state[parameter].items():
                 state[f"optimizer.{i}.{key}"] = torch.as_tensor(value)
         return state
@@ -212,7 +229,7 @@ class Learner:
             self.schedule.step()
         self.step_count = step
         if self.average is not None:
-            self.average.optimization_step = step
+            self.average.updates = step
         trim(run.path / "metrics.jsonl", step)
         return step
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from robostack.data.holding import LOCK, Hold
 from robostack.data.store import StoreError
-from robostack.learn.learner import Learner
+from robostack.learn.learner import Average, Learner
 from robostack.learn.run import Run, RunError, finished, generator, rng
 
 
@@ -134,6 +134,17 @@ def test_the_average_lags_behind_the_weights():
     last = model.weight.clone()
     taught.use_average()
     assert (last < model.weight).all() and (model.weight < 1).all()
+
+
+def test_the_average_is_young_at_first_and_later_as_old_as_its_decay():
+    weight = nn.Parameter(torch.zeros(1))
+    average, shares = Average([weight], decay=0.5), []
+    for _ in range(5):
+        before = average.values[0].item()
+        weight.data += 1
+        average.step([weight])
+        shares.append((average.values[0].item() - before) / (weight.item() - before))
+    assert shares == pytest.approx([1, 2 ** (-2 / 3), 0.5, 0.5, 0.5])  # of the newest weights
 
 
 def test_a_long_gradient_is_cut_to_the_limit():
