@@ -10,8 +10,8 @@ from pathlib import Path
 
 from robostack.config import to_dict
 from robostack.data.store import Store
-from robostack.footage import CALIBRATION
 from robostack.learn.run import Existing, Run
+from robostack.rewards.keypoints.camera import CALIBRATION
 from robostack.sim.arena import Arena
 from robostack.sim.cases import KINDS, CaseConfig
 from robostack.sim.catalog import TASKS, listing, require

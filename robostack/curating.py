@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from robostack import judging
 from robostack.data.audit import AuditConfig, Finding, audit_all, disagreement
@@ -17,10 +17,12 @@ from robostack.data.interchange.exchange import CHECKED, Source
 from robostack.data.interchange.formats import ExportConfig, ImportConfig
 from robostack.data.interchange.report import FormatError, Problem, Report
 from robostack.data.store import Store, StoreError, find_stores, open_store
-from robostack.exam.results import Trust
 from robostack.judging import FAILED, OK
 from robostack.sim.env import EnvConfig
 from robostack.types import Episode, SpecMismatch
+
+if TYPE_CHECKING:
+    from robostack.exam.results import Trust
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,11 @@ from robostack.data.store import find_stores, open_store
 from robostack.learn.run import progress
 from robostack.protocols import Reward
 from robostack.rewards.combine import explained
-from robostack.rewards.keypoints.camera import Camera, read_cameras
+from robostack.rewards.keypoints.camera import CALIBRATION, Camera, read_cameras
 from robostack.rewards.keypoints.overlay import film, term_table
 from robostack.rewards.saved import RewardError
 from robostack.types import Episode, SpecMismatch
 
-CALIBRATION = "cameras.json"  # beside a store, where the cameras' places are known
 LOOKS = ("camera", "light", "distractors")  # stores of other looks are not filmed
 
 

@@ -21,12 +21,12 @@ from robostack.data.store import (
     require_episodes,
 )
 from robostack.evaluate import Evaluation, mcnemar, stops
-from robostack.footage import CALIBRATION
 from robostack.learn import bc, reward
 from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.learn.trials import Check
 from robostack.policy.checkpoint import CheckpointError, policy_folder
 from robostack.policy.vla import VLA
+from robostack.rewards.keypoints.camera import CALIBRATION
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
 from robostack.rollout import STOPPED

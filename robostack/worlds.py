@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from robostack.protocols import Env
 from robostack.sim import env as sim
-from robostack.sim.worker import Worker
+
+if TYPE_CHECKING:
+    from robostack.sim.worker import Worker
 
 
 def make_env(config: sim.EnvConfig) -> Env:
@@ -26,5 +28,9 @@ def make_env(config: sim.EnvConfig) -> Env:
 
 def make_worker() -> Worker:
     """The context of a `Pool`, for both."""
+    import torch  # here, because people who teach a robot by hand need not wait for it
+
+    from robostack.sim.worker import Worker
+
     torch.set_num_threads(1)
     return Worker(make=make_env)

@@ -23,7 +23,6 @@ from robostack.collecting.words import SessionConfig
 from robostack.config import read, to_dict
 from robostack.curating import second_opinion
 from robostack.data.holding import LOCK, Hold
-from robostack.footage import CALIBRATION
 from robostack.learn.run import write_json
 from robostack.protocols import Env
 from robostack.real.paths import find
@@ -33,7 +32,7 @@ from robostack.real.teleop.device import KINDS, MESSAGES, SCRIPTED, Poll, Teleop
 from robostack.real.teleop.driver import Driver
 from robostack.real.teleop.mapping import Mapping, of_actions, read_mapping
 from robostack.real.teleop.scripted import Scripted
-from robostack.rewards.keypoints.camera import write_cameras
+from robostack.rewards.keypoints.camera import CALIBRATION, write_cameras
 from robostack.sim.env import EnvConfig, ScriptedExpert
 from robostack.worlds import make_env
 

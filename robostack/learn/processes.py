@@ -2,7 +2,8 @@
 
 They are started by `accelerate launch` or `torchrun`, which tell each its place by environment
 variables; accelerate's PartialState joins them. Without a launcher there is one process and nothing
-here does anything.
+here does anything; torch is only imported where there are several, because who keeps a run need not
+be learning anything.
 """
 
 from __future__ import annotations
@@ -10,11 +11,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-
-import torch
-import torch.distributed as dist
-
-from robostack.device import device
 
 
 def count() -> int:
@@ -33,7 +29,13 @@ def main() -> bool:
 
 def join() -> None:
     """Meet the others; returns once all are there."""
-    if count() == 1 or dist.is_initialized():
+    if count() == 1:
+        return
+    import torch.distributed as dist
+
+    from robostack.device import device
+
+    if dist.is_initialized():
         return
     try:
         from accelerate import PartialState
@@ -47,6 +49,8 @@ def join() -> None:
 def wait() -> None:
     """Returns once every process has come this far."""
     if count() > 1:
+        import torch.distributed as dist
+
         dist.barrier()
 
 
@@ -54,6 +58,11 @@ def mean(values: Sequence[float]) -> list[float]:
     """Each value averaged over the processes."""
     if count() == 1:
         return list(values)
+    import torch
+    import torch.distributed as dist
+
+    from robostack.device import device
+
     total = torch.tensor(values, dtype=torch.float64, device=device())
     dist.all_reduce(total)
     return (total / count()).tolist()

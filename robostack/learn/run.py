@@ -18,17 +18,19 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import robostack
 from robostack.data.holding import LOCK, Hold
 from robostack.learn import processes
 from robostack.learn.tracking import Tracker, open_trackers
+
+if TYPE_CHECKING:
+    import torch
 
 Existing = Literal["refuse", "replace", "reuse"]
 ALONE = (
@@ -248,6 +250,8 @@ def trim(path: Path, step: int) -> None:
 
 def generator(*key: int) -> torch.Generator:
     """A torch generator that is a function of `key` alone."""
+    import torch  # here, because who keeps a run need not be learning anything
+
     seed = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(seed[0]) << 32 | int(seed[1]))
 

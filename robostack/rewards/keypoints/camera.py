@@ -19,6 +19,7 @@ import numpy as np
 
 from robostack.rewards.keypoints.tracks import KeypointError
 
+CALIBRATION = "cameras.json"  # beside a store, where the cameras' places are known
 MIN_ANGLE = np.deg2rad(0.5)  # between the rays of two views, for a point to have a depth
 KEYS = "either {projection, height, width} or {intrinsics, rotation, position, height, width}"
 
