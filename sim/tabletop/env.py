@@ -57,7 +57,7 @@ class TabletopEnv(RobosuiteEnv):
             instruction="",
             keypoints={},
             horizon=max(_HORIZONS[kind] for kind in TASKS[name][0]),
-            expert=lambda scene: env.carry_out(env.layout.request, scene),
+            expert=lambda scene: env.do_as_asked(scene),
             cameras=("tableview", "robot0_eye_in_hand"),
             support=lambda suite: env.origin,
         )
@@ -185,6 +185,11 @@ class TabletopEnv(RobosuiteEnv):
         asked, held_out = self.layout.request, TASKS[self.task.name][1]
         fitting = requests(self.layout.things, asked.kind, held_out)
         return [request for request in fitting if request.mover != asked.mover]
+
+    def do_as_asked(self, scene: Scene) -> Iterator[np.ndarray]:
+        """Looks up what is asked when the first action is wanted: before the first episode there is
+        nothing yet, and a plan that is never begun only says that there is an expert."""
+        yield from self.carry_out(self.layout.request, scene)
 
     def carry_out(self, request: Request, scene: Scene | None = None) -> Iterator[np.ndarray]:
         """Actions f32[7] that do what `request` says, be it what the instruction asks or not."""

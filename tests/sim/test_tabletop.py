@@ -249,6 +249,15 @@ def test_the_expert_does_what_it_is_told(kind, envs):
     assert rollout(env, ScriptedExpert(env), 0).success
 
 
+def test_there_is_a_plan_before_the_first_episode():
+    """By which an evaluation and a session know that there is an expert."""
+    env = make_env(EnvConfig("tabletop/pick", render="none"))
+    plan = env.plan()
+    env.reset(0)
+    assert np.array_equal(next(plan), next(env.plan()))
+    env.close()
+
+
 def test_lifting_the_wrong_thing_fails_for_good(envs):
     env = envs("tabletop/pick")
     env.reset(0)
