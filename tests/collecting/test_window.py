@@ -7,13 +7,14 @@ import struct
 import subprocess
 import sys
 import time
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 from fakes import LineEnv
 
 from robostack.collecting.window import Window
-from robostack.sim.env import EnvConfig, make_env
+from robostack.sim.env import SimEnv
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def display(tmp_path):
     if shutil.which("Xvfb") is None:
         pytest.skip("Xvfb is not installed")
     ours, theirs = os.pipe()
-    words = ["-displayfd", str(theirs), "-fbdir", str(tmp_path), "-screen", "0", "640x480x24"]
+    words = ["-displayfd", str(theirs), "-fbdir", str(tmp_path), "-screen", "0", "320x240x24"]
     server = subprocess.Popen(
         ["Xvfb", *words, "+extension", "GLX"], pass_fds=[theirs], stderr=subprocess.DEVNULL
     )
@@ -46,7 +47,13 @@ def display(tmp_path):
 @pytest.mark.slow
 def test_a_session_is_seen_in_the_window_and_ends_as_without(display, tmp_path):
     name, shown = display
-    words = ["env.task=Lift", "device=scripted", "window=true", "page.on=false", "episodes=1"]
+    words = [
+        "env.task=tabletop/pick",
+        "device=scripted",
+        "window=true",
+        "page.on=false",
+        "episodes=1",
+    ]
     words += ["start_after=0", "review=alone", "decide_after=0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "robostack.cli", "teleop", "--out", str(tmp_path / "out"), *words],
@@ -68,9 +75,7 @@ def test_a_session_is_seen_in_the_window_and_ends_as_without(display, tmp_path):
 def test_without_a_display_or_a_simulation_it_says_so(monkeypatch):
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
-    env = make_env(EnvConfig("Lift", render="none"))
     with pytest.raises(ValueError, match="there is no display .* the page shows the cameras"):
-        Window(env)
-    env.close()
+        Window(create_autospec(SimEnv))
     with pytest.raises(ValueError, match="this is a robot"):
         Window(LineEnv())
