@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robostack.data.chunks import Batch
 from robostack.device import device
-from robostack.policy.chunking import observation_batch
 from robostack.policy.vla import VLA
 from robostack.rewards.calibrate import platt
 from robostack.types import Episode
@@ -57,11 +57,16 @@ class SelfReference:
         longest = max([len(episode), *(n for kept in self._kept.values() for n in _lengths(kept))])
         times = np.linspace(0, longest, LOOKS + 1)[1:].round().astype(int)
         shape = self.start.config.horizon, self.start.spec.action_dim
-        looks = []
-        for t in np.minimum(times, len(episode)):
-            batch = observation_batch(episode.observation(t), shape).to(device())
-            looks.append(self.start.encode(batch).values[-1].float().mean(2).reshape(-1))
-        return torch.cat(looks).cpu().numpy()
+        at = np.minimum(times, len(episode))
+        batch = Batch(
+            images={name: torch.from_numpy(frames[at]) for name, frames in episode.images.items()},
+            state=torch.from_numpy(episode.states[at]),
+            tasks=[episode.task] * LOOKS,
+            chunk=torch.zeros(LOOKS, *shape),
+            valid=torch.ones(LOOKS, shape[0], dtype=torch.bool),
+        )
+        seen = self.start.encode(batch.to(device())).values[-1]
+        return seen.float().mean(2).reshape(-1).cpu().numpy()
 
     def worth(self, episodes: Sequence[Episode]) -> np.ndarray:
         """f32[N]: 1 of a success; of a failure `partial` times the chance of success that such a

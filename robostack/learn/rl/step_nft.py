@@ -45,7 +45,10 @@ def loss(
     velocity = vla.velocity(vla.encode(batch), batch.state, step.before, step.time)
     apart = contrast(velocity, old, step, config.beta)
     moved = (velocity - old).square().mean()
-    told = {"agreement": float((apart.detach() * label < 0).float().mean()), "moved": float(moved)}
+    told = {
+        "agreement": float((apart.detach() * label < 0).float().mean()),
+        "moved": float(moved.detach()),
+    }
     return F.softplus(label * apart / 2).mean() + config.trust * moved, told
 
 

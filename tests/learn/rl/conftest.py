@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from fakes import LineEnv, make_episode
+import torch
+from fakes import SPEC, LineEnv, make_episode, tiny_size
 
 from robostack.learn import rl
 from robostack.policy.checkpoint import EDITS
@@ -16,6 +17,12 @@ ACTING = rl.Acting(execute=2, steps=3, level=0.7)
 DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in (90, 91)]
 
 
+def line_vla():
+    """Of one layer, with chunks of what is executed: more is not needed for a line."""
+    torch.manual_seed(0)
+    return VLA(tiny_size(horizon=ACTING.execute, layers=1), SPEC).eval()
+
+
 def runner(folder, algorithm, explore=0.0, level=ACTING.level):
     """The policy in a folder, as `collect` runs it."""
     vla = VLA.load(folder, edited=True)
@@ -26,7 +33,7 @@ def runner(folder, algorithm, explore=0.0, level=ACTING.level):
     return ChunkRunner(vla, ACTING.execute, ACTING.steps, level, once=once)
 
 
-def outside(config, horizon=6, goal=1.0, check=None):
+def outside(config, horizon=4, goal=0.25, check=None):
     """Rollouts on the line, scored by how far along it they are."""
 
     def collect(folder, seeds, tries, led=None):

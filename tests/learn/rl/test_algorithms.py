@@ -19,7 +19,7 @@ from robostack.learn.run import finished
 from robostack.policy.vla import VLA
 from robostack.rollout import hash_seed, rollout
 
-from .conftest import ACTING, DEMOS, outside, runner  # noqa: TID252
+from .conftest import ACTING, DEMOS, line_vla, outside, runner  # noqa: TID252
 
 EVERY = sorted(ALGORITHMS)
 SMALL = rl.RLConfig(
@@ -38,6 +38,11 @@ SMALL = rl.RLConfig(
 )
 
 
+@pytest.fixture
+def vla():
+    return line_vla()
+
+
 def test_every_algorithm_is_named_in_the_config():
     from typing import get_args
 
@@ -51,7 +56,7 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
     vla, algorithm, new_run, weights
 ):
     """Each first try of an iteration is an operator's; of the last iteration all are."""
-    config = replace(SMALL, algorithm=algorithm)
+    config = replace(SMALL, algorithm=algorithm, iterations=2)
     starts = config.episodes // (config.group.tries if algorithm == "grpo" else 1)
     world, last = outside(config), config.first_seed + (config.iterations - 1) * starts
 
@@ -65,7 +70,7 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
     run = new_run(algorithm)
     rl.train(config, vla, replace(world, collect=taken), DEMOS, run, 0, acting=ACTING)
     rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["interventions"] for row in rows] == [1, 1, config.episodes]
+    assert [row["interventions"] for row in rows] == [1, config.episodes]
     assert rows[-1]["updates"] == 0
 
     def cut(folder, seeds, tries, led):
@@ -84,7 +89,8 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
 
 @pytest.mark.parametrize("algorithm", EVERY)
 def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_run, monkeypatch):
-    """It is cut while the third iteration's rollouts are collected."""
+    """It is cut while the third iteration's rollouts are collected. So a run is a function of its
+    seed, too."""
     config = replace(SMALL, algorithm=algorithm)
     _, whole = played(vla, config, "whole")
     world, asked = outside(config), []
@@ -111,21 +117,13 @@ def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
-def test_a_run_is_a_function_of_its_seed(vla, algorithm, played):
-    config = replace(SMALL, algorithm=algorithm, iterations=1)
-    found = [played(vla, config, name)[1].path / "policy" for name in ("a", "b")]
-    files = sorted(f.relative_to(found[0]) for f in found[0].rglob("*.safetensors"))
-    assert all((found[0] / f).read_bytes() == (found[1] / f).read_bytes() for f in files)
-
-
-@pytest.mark.parametrize("algorithm", EVERY)
 def test_tries_where_nothing_succeeds_are_counted_and_end_nothing(vla, algorithm, played):
     """No success, no potential: groups and advantages without spread."""
-    config = replace(SMALL, algorithm=algorithm, shaping=0.0)
+    config = replace(SMALL, algorithm=algorithm, shaping=0.0, iterations=2)
     _, run = played(vla, config, goal=99.0)
     rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["rollout_success"] for row in rows] == [0, 0, 0]
-    assert finished(run.path)["rollouts"] == 12
+    assert [row["rollout_success"] for row in rows] == [0, 0]
+    assert finished(run.path)["rollouts"] == 8
 
 
 @pytest.mark.parametrize("algorithm", ["awr", "ppo", "nft"])
@@ -142,49 +140,66 @@ def test_an_update_in_pieces_is_the_update_at_once(vla, algorithm, played, weigh
 
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_a_constant_reward_moves_no_weight(vla, algorithm, played, weights):
-    config = replace(SMALL, algorithm=algorithm, constant_reward=True)
+    config = replace(SMALL, algorithm=algorithm, constant_reward=True, iterations=2)
     trained, run = played(vla, config)
     assert weights(trained) == weights(vla)
     row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["updates"] == 0
 
 
-LINE = dict(horizon=10, goal=0.35)  # a random policy gets there in one of four tries
+LINE = dict(horizon=6, goal=0.25)  # an undecided policy gets there in one of four tries
 LEARNING = rl.RLConfig(
-    iterations=4,
-    episodes=32,
-    updates=40,
+    iterations=8,
+    episodes=16,
+    updates=8,
     batch=32,
     draws=2,
-    warmup=5,
-    lr=3e-3,
-    critic_updates=40,
+    warmup=1,
+    lr=2e-2,
+    critic_updates=10,
+    critic_batch=16,
     average=0.8,
     temperature=0.1,
     augment=AugmentConfig(shift=0),
-    clip=ClipConfig(most_kl=1.0),
-    group=GroupConfig(tries=8, bank=0),
-    nft=NFTConfig(beta=2.0, trust=0.01),
-    rlpd=RLPDConfig(critics=4, width=32, proposals=4, reach=0.5, average=0.03, lr=1e-3),
+    clip=ClipConfig(most_kl=0.3),
+    group=GroupConfig(tries=4, bank=0),
+    nft=NFTConfig(beta=1.0, trust=0.1),
+    rlpd=RLPDConfig(critics=4, width=32, proposals=4, reach=0.5, average=0.03, lr=1e-3, batch=32),
 )
-OWN = {"rlpd": {"updates": 120}}  # each of which costs a tenth of another's
+OWN = {  # what comes to its aim sooner; seeds 0 to 4 of policy and training all do
+    "awr": dict(iterations=4, updates=10, lr=1e-2),
+    "filtered": dict(iterations=4, updates=10, lr=1e-2),
+    "ppo": dict(iterations=6),
+    "nft": dict(iterations=6, lr=1e-2),
+    "rlpd": dict(iterations=4, updates=30),
+}
 
 
 def success(folder, algorithm):
     policy = runner(folder, algorithm)
     tries = [
         rollout(LineEnv(LINE["horizon"], goal=LINE["goal"]), policy, s, policy_seed=hash_seed(s, 7))
-        for s in range(900, 960)
+        for s in range(900, 940)
     ]
     return float(np.mean([e.success for e in tries]))
 
 
+@pytest.fixture(scope="module")
+def undecided(tmp_path_factory):
+    """A policy whose velocity is 0, so that it does what it draws; where it is saved; and how often
+    it succeeds, as those run it that need a likelihood, and as the others do."""
+    vla, folder = line_vla(), tmp_path_factory.mktemp("undecided") / "policy"
+    torch.nn.init.zeros_(vla.expert.action_out.weight)
+    torch.nn.init.zeros_(vla.expert.action_out.bias)
+    vla.save(folder)
+    return vla, folder, {True: success(folder, "ppo"), False: success(folder, "awr")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", EVERY)
-def test_a_line_is_solved_within_128_rollouts(vla, algorithm, played, tmp_path):
-    start = tmp_path / "start"
-    vla.save(start)
-    before = success(start, algorithm)
+def test_a_line_is_solved_within_128_rollouts(undecided, algorithm, played):
+    vla, start, rates = undecided
+    before = rates[algorithm in rl.LIKELIHOOD]
     demos = list(outside(LEARNING, **LINE).collect(start, list(range(4)), 1))
     config = replace(LEARNING, algorithm=algorithm, **OWN.get(algorithm, {}))
     _, run = played(vla, config, demos=demos, **LINE)
