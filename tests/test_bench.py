@@ -192,6 +192,13 @@ def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, mo
     assert "--record FILE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file, page", [("rl.jsonl", "rl.md"), ("dpo.jsonl", "preferences.md")])
+def test_the_tables_of_the_documentation_are_those_of_the_outcomes(file, page):
+    docs = Path(__file__).parents[1] / "docs"
+    lines = outcomes.read(docs / "outcomes" / file)
+    assert not lines or outcomes.table(lines) in (docs / page).read_text()
+
+
 @pytest.mark.parametrize("name", list(rl_rollouts.ARMS))
 def test_every_arm_of_practice_has_settings_that_exist(name, tmp_path):
     cell = rl_rollouts.Cell(None, "Lift", 0, 2, tmp_path)
