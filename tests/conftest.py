@@ -59,3 +59,22 @@ def batch():
     """Six windows of two episodes, two of them running over the end."""
     data = ChunkData(SPEC, 4, [make_episode(seed, steps=6) for seed in (1, 2)])
     return data.batch(data.rows()[[0, 3, 5, 6, 8, 11]])
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """make_env, which opens each simulated environment once and keeps it: that takes a second."""
+    from robostack.sim.env import make_env
+
+    kept, closing = {}, []
+
+    def get(config):
+        if str(config) not in kept:
+            env = kept[str(config)] = make_env(config)
+            closing.append(env.close)
+            env.close = lambda: None
+        return kept[str(config)]
+
+    yield get
+    for close in closing:
+        close()

@@ -22,28 +22,11 @@ from robostack.policy.vla import VLA
 from robostack.pool import DIED, Outcome, Pool
 from robostack.sim import arena, worker
 from robostack.sim import env as sim_env
-from robostack.sim.env import EnvConfig, make_env
+from robostack.sim.env import EnvConfig
 
 BLIND = EnvConfig(task="Lift", render="none", horizon=5)
 SEEING = EnvConfig(task="Lift", render="lean", pixels=16, horizon=5)
 TIMING = ("seconds", "act_seconds", "act_ms")
-
-
-@pytest.fixture(scope="module")
-def opened():
-    """make_env, which opens each environment once and keeps it: that takes half a second."""
-    kept, closing = {}, []
-
-    def get(config):
-        if str(config) not in kept:
-            env = kept[str(config)] = make_env(config)
-            closing.append(env.close)
-            env.close = lambda: None
-        return kept[str(config)]
-
-    yield get
-    for close in closing:
-        close()
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from robostack import cases
 from robostack.cases import CasesCommand, make
 from robostack.data.store import find_stores, iter_episodes, open_store
+from robostack.sim.arena import Arena
 from robostack.sim.cases import CaseConfig
 from robostack.sim.env import EnvConfig
+from robostack.sim.worker import Worker
 
 SMALL = CasesCommand(
     tasks=("Lift",),
@@ -19,10 +22,18 @@ SMALL = CasesCommand(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def here(opened):
+    """One worker in this process, whose environments are kept from one command to the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cases, "Arena", lambda env, _: Arena(env, 1, lambda: Worker(make=opened)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("cases") / "run"
-    return out, make(SMALL, out, workers=1)
+    return out, make(SMALL, out)
 
 
 def test_every_store_is_listed_with_what_it_holds(made):
@@ -57,8 +68,6 @@ def test_the_cameras_that_stand_still_are_written_down(made):
 
 
 def test_an_interrupted_command_goes_on_where_it_was(made, tmp_path, monkeypatch):
-    import robostack.cases as cases
-
     kept = cases.gather
 
     def stop_at_light(path, *rest):
@@ -68,9 +77,9 @@ def test_an_interrupted_command_goes_on_where_it_was(made, tmp_path, monkeypatch
 
     monkeypatch.setattr(cases, "gather", stop_at_light)
     with pytest.raises(KeyboardInterrupt):
-        make(SMALL, tmp_path / "run", workers=1)
+        make(SMALL, tmp_path / "run")
     monkeypatch.setattr(cases, "gather", kept)
-    assert make(SMALL, tmp_path / "run", workers=1)["stores"] == made[1]["stores"]
+    assert make(SMALL, tmp_path / "run")["stores"] == made[1]["stores"]
 
 
 def test_an_unknown_task_or_shift_is_refused():

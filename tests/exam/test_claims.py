@@ -19,6 +19,14 @@ from robostack.rewards.saved import RewardError, SavedReward, noted
 from robostack.rewards.success import SuccessDetector
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unseen():
+    """No exam here makes its page: nobody looks at it, and it takes longer than the exam."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robostack.exam.card.write", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def five(tmp_path_factory):
     """Five starts of two requests."""
