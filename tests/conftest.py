@@ -55,6 +55,15 @@ def vla():
 
 
 @pytest.fixture
+def here(monkeypatch):
+    """Evaluations act in this process, and not in some that may die and take seconds to start."""
+    from robostack import batch
+    from robostack.sim.arena import open_pool
+
+    monkeypatch.setattr(batch, "open_pool", lambda make, env, *_, **__: open_pool(make, env, 1))
+
+
+@pytest.fixture
 def batch():
     """Six windows of two episodes, two of them running over the end."""
     data = ChunkData(SPEC, 4, [make_episode(seed, steps=6) for seed in (1, 2)])

@@ -180,5 +180,9 @@ def test_launch_is_no_package():
     assert not list((ROOT / "launch").rglob("__init__.py"))
 
 
+def test_who_teaches_by_hand_does_not_wait_for_what_learning_and_drawing_need():
+    assert not {"torch", "matplotlib"} & loaded_by("robostack.collecting.command")
+
+
 def test_who_learns_nothing_does_not_wait_for_what_learning_needs():
     assert not {"diffusers", "transformers", "peft", "robosuite"} & loaded_by("robostack.stages")

@@ -5,10 +5,8 @@ import re
 
 import pytest
 
-from robostack import batch
 from robostack.cli import FAILED, OK, USAGE, main
 from robostack.demo import CONTROLS
-from robostack.sim.arena import open_pool
 from robostack.verbs import VERBS
 
 TINY = """
@@ -43,16 +41,6 @@ def demo(tmp_path_factory):
     command = ["demo", "--config", str(config), "--out", str(folder / "demo"), "--workers", "1"]
     assert main(command) == OK
     return folder / "demo", command
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Evaluations act in this process, and not in one that may die and takes seconds to start."""
-
-    def pool(*args, isolate, **named):
-        return open_pool(*args, **named)
-
-    monkeypatch.setattr(batch, "open_pool", pool)
 
 
 def test_the_summary_has_the_promised_form(demo):
