@@ -12,7 +12,6 @@ them all under "arms".
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from outcomes import chosen, gain, write
+from outcomes import chosen, gain, parser, write
 
 from robostack import preferring, score, stages
 from robostack.learn.bc import BCConfig
@@ -243,19 +242,8 @@ def play(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="one seed of Lift, main arm, n = 100")
-    parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
-    parser.add_argument("--task", action="append", choices=list(TASKS))
-    parser.add_argument("--arms", action="append", choices=list(SETS))
-    parser.add_argument("--arm", action="append", choices=list(ARMS), help="this one only")
-    parser.add_argument("--seeds", type=int, help="instead of each task's own number")
-    parser.add_argument("--seed", type=int, help="this one only")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
-    parser.add_argument("--episodes", type=int, default=200)
-    args = parser.parse_args()
+    quick = "one seed of Lift, main arm, n = 100"
+    args = parser(__doc__, quick, TASKS, SETS, ARMS).parse_args()
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     sets = args.arms or ["main", "controls"]
     named = [name for each in sets for name in SETS[each]]

@@ -72,6 +72,25 @@ def write(file: Path, task: str, arm: str, seed: int, rollouts: int, *outcomes: 
         out.write(json.dumps(asdict(line) | named) + "\n")
 
 
+def parser(
+    doc: str, quick: str, tasks: Iterable, sets: Iterable, arms: Iterable
+) -> argparse.ArgumentParser:
+    """Of a benchmark's command line: which cells, with how many starts, and where they are kept."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--out", type=Path, help="keep everything here, and go on from it")
+    made.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
+    made.add_argument("--task", action="append", choices=list(tasks))
+    made.add_argument("--arms", action="append", choices=list(sets))
+    made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
+    made.add_argument("--seeds", type=int, help="instead of each task's own number")
+    made.add_argument("--seed", type=int, help="this one only")
+    made.add_argument("--episodes", type=int, default=200, help="of an evaluation")
+    return made
+
+
 def chosen(args: argparse.Namespace, usual: int) -> range:
     """Seeds by the arguments --quick, --seed and --seeds."""
     if args.seed is not None:

@@ -11,7 +11,6 @@ on. The last line is a JSON object; with more than one task or arm it has them a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from outcomes import chosen, gain, write
+from outcomes import chosen, gain, parser, write
 
 from robostack import config as configs
 from robostack import figures, practising, score, stages
@@ -185,20 +184,10 @@ def curves(about: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="Lift, seed 0, main arm, n = 100")
-    parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
-    parser.add_argument("--task", action="append", choices=list(TASKS))
-    parser.add_argument("--arms", action="append", choices=list(SETS))
-    parser.add_argument("--arm", action="append", choices=[*ARMS, CLONING], help="this one only")
-    parser.add_argument("--seeds", type=int, help="instead of each task's own number")
-    parser.add_argument("--seed", type=int, help="this one only")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
-    parser.add_argument("--episodes", type=int, default=200, help="of an evaluation")
-    parser.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
-    args = parser.parse_args()
+    quick = "Lift, seed 0, main arm, n = 100"
+    cells = parser(__doc__, quick, TASKS, SETS, [*ARMS, CLONING])
+    cells.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
+    args = cells.parse_args()
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     named = [name for each in args.arms or ["main"] for name in SETS[each]]
     arms = ["led"] if args.quick else args.arm or named
