@@ -92,24 +92,24 @@ def test_a_hundred_random_steps_end_where_stock_robosuite_ends(pair):
 @on(SCENES)
 def test_from_the_same_state_any_step_ends_where_stock_robosuite_ends_contact_included(pair):
     # MuJoCo's solver stops by a tolerance: in contact a difference of 1e-16 may cost an iteration
-    apart = parted(pair, 60, 1.0, every=3)
-    assert len(apart) == 20 and np.median(apart) < 1e-12 and apart.max() < 1e-4
+    apart = parted(pair, 60, 1.0, every=1)
+    assert len(apart) == 60 and np.median(apart) < 1e-12 and apart.max() < 1e-4
 
 
 @pytest.mark.slow
 @on(EXPERTS)
 def test_what_an_expert_did_on_the_kernel_has_the_same_outcome_in_stock_robosuite(pair):
     fast, stock = pair
-    seed = EXPERTS.index(fast.config.task)  # several tasks of one scene start elsewhere
-    episode = rollout(fast, ScriptedExpert(fast, noise=0.1), seed)
-    stock.reset(seed)
-    for action in episode.actions:
-        step = stock.step(action)
-    assert np.abs(step.observation.state - episode.states[-1]).max() < 5e-3
-    rest = np.append(np.zeros(6), episode.actions[-1][6])
-    for _ in range(5):  # contact has parted them a little: it may take a step longer
-        step = step if step.success else stock.step(rest)
-    assert step.success == episode.success
+    for seed in range(3):
+        episode = rollout(fast, ScriptedExpert(fast, noise=0.1), seed)
+        stock.reset(seed)
+        for action in episode.actions:
+            step = stock.step(action)
+        assert np.abs(step.observation.state - episode.states[-1]).max() < 5e-3
+        rest = np.append(np.zeros(6), episode.actions[-1][6])
+        for _ in range(5):  # contact has parted them a little: it may take a step longer
+            step = step if step.success else stock.step(rest)
+        assert step.success == episode.success
 
 
 @on(["TwoArmLift"])
