@@ -7,14 +7,13 @@ import struct
 import subprocess
 import sys
 import time
-from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 from fakes import LineEnv
 
 from robostack.collecting.window import Window
-from robostack.sim.env import SimEnv
+from robostack.sim.env import EnvConfig, make_env
 
 
 @pytest.fixture
@@ -75,7 +74,9 @@ def test_a_session_is_seen_in_the_window_and_ends_as_without(display, tmp_path):
 def test_without_a_display_or_a_simulation_it_says_so(monkeypatch):
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
+    env = make_env(EnvConfig("Lift", render="none"))
     with pytest.raises(ValueError, match="there is no display .* the page shows the cameras"):
-        Window(create_autospec(SimEnv))
+        Window(env)
+    env.close()
     with pytest.raises(ValueError, match="this is a robot"):
         Window(LineEnv())
