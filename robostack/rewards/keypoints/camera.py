@@ -154,8 +154,11 @@ def read_cameras(path: str | Path) -> dict[str, Camera]:
 
 
 def write_cameras(path: str | Path, cameras: dict[str, Camera]) -> None:
-    plain = {name: camera.plain() for name, camera in cameras.items()}
-    Path(path).write_text(json.dumps(plain, indent=1) + "\n")
+    """Whole or not at all: an existing file is replaced."""
+    plain, path = {name: camera.plain() for name, camera in cameras.items()}, Path(path)
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(plain, indent=1) + "\n")
+    partial.replace(path)
 
 
 def triangulate(cameras: Sequence[Camera], pixels: np.ndarray) -> tuple[np.ndarray, float]:

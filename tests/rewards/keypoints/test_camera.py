@@ -1,6 +1,7 @@
 """Cameras against their own inverses, OpenCV, MuJoCo's cameras, and the laws of noise."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,6 +160,21 @@ def test_a_calibration_file_gives_back_what_was_written(tmp_path):
     for name, camera in {"a": CAMERAS[0], "b": BENT[1]}.items():
         assert (again[name].project(POINTS) == camera.project(POINTS)).all()
         assert (again[name].height, again[name].width) == (128, 128)
+
+
+def test_a_calibration_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "cameras.json"
+    write_cameras(file, {"a": CAMERAS[0]})
+    before, write = file.read_bytes(), Path.write_text
+
+    def full(path, text):
+        write(path, text[:20])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space"):
+        write_cameras(file, {"a": CAMERAS[0], "b": BENT[1]})
+    assert file.read_bytes() == before
 
 
 def test_a_calibration_file_may_hold_projections(tmp_path):
