@@ -182,15 +182,18 @@ class Safety:
     # commands ------------------------------------------------------------------------------
     @property
     def limited(self) -> dict[str, int]:
-        """Action -> how many commands were not what was wished for, because of a limit; and the
-        arm -> how many, because of its fence."""
-        fenced = {arm: guard.held for arm, guard in self._guards.items()}
-        return {name: int(n) for name, n in zip(self._axes, self._altered)} | fenced
+        """Action -> how many commands were not what was wished for, because of a limit."""
+        return {name: int(n) for name, n in zip(self._axes, self._altered)}
 
     @property
-    def fenced(self) -> str:
-        """Arms that the last command kept from leaving their box; "" where there was none."""
-        return ", ".join(arm for arm, guard in self._guards.items() if guard.holds)
+    def fenced(self) -> dict[str, int]:
+        """Arm -> how many commands were cut back, so that it stays in its box."""
+        return {arm: guard.held for arm, guard in self._guards.items()}
+
+    @property
+    def at_fence(self) -> list[str]:
+        """Arms that the last command kept from leaving their box."""
+        return [arm for arm, guard in self._guards.items() if guard.holds]
 
     @property
     def resting(self) -> bool:

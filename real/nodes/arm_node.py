@@ -222,11 +222,13 @@ class ArmNode:
         level = Diagnostics.OK
         if self.arm.causes.latched:
             level = Diagnostics.ERROR
-        fenced = self.arm.safety.fenced
+        safety = self.arm.safety
+        fenced = ", ".join(safety.at_fence)
         doing = f"held back by the fence of {fenced}" if fenced else "moves"
         if level == Diagnostics.OK and (self.arm.reason or fenced):
             level = Diagnostics.WARN
-        limited = {f"limited {n}": k for n, k in self.arm.safety.limited.items() if k}
+        limited = {f"limited {n}": k for n, k in safety.limited.items() if k}
+        limited |= {f"cut back by the fence of {n}": k for n, k in safety.fenced.items() if k}
         bad = {f"wrong on {topic}": text for topic, text in self._bad.items()}
         for topic, voice in (("chunk", self.arm.policy), ("operator/chunk", self.arm.operator)):
             if voice.refused:
@@ -234,7 +236,7 @@ class ArmNode:
         values = {
             **dict(sorted(self.arm.counts.items())),
             **limited,
-            "clipped": self.arm.safety.clipped,
+            "clipped": safety.clipped,
             "missed ticks": self._ticking.pace.missed,
             "stops within [s]": self._stops,
             **{f"doubt {i + 1}": doubt for i, doubt in enumerate(self._doubts)},

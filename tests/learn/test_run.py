@@ -147,6 +147,22 @@ def test_the_average_is_young_at_first_and_later_as_old_as_its_decay():
     assert shares == pytest.approx([1, 2 ** (-2 / 3), 0.5, 0.5, 0.5])  # of the newest weights
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("decay", [0.9, 0.999])
+def test_the_average_is_that_of_diffusers_to_the_bit(decay):
+    from diffusers.training_utils import EMAModel
+
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(64))
+    ours = Average([weight], decay)
+    theirs = EMAModel([weight], decay=decay, use_ema_warmup=True, power=2 / 3)
+    for _ in range(300):
+        weight.data += torch.randn(64, generator=generator)
+        ours.step([weight])
+        theirs.step([weight])
+    assert torch.equal(ours.values[0], theirs.shadow_params[0])
+
+
 def test_a_long_gradient_is_cut_to_the_limit():
     model, taught = learner()
     norm = taught.step(1e6 * model(torch.ones(1, 2)).sum())["grad_norm"]

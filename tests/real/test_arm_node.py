@@ -394,7 +394,9 @@ def test_diagnostics_tell_that_a_fence_holds_it_back(stage):
     wire.drive(0.5)  # which would be at z = -0.23
     until(lambda: any(s.message == "held back by the fence of arm" for s in heard))
     status = next(s for s in heard if s.message == "held back by the fence of arm")
-    assert status.level == b"\x01" and "limited arm" in [v.key for v in status.values]
+    assert status.level == b"\x01" and "cut back by the fence of arm" in [
+        v.key for v in status.values
+    ]
     a, b, _ = arm.arm.safety.command
     assert -0.1 <= -(0.3 + 0.2 * np.cos(b)) * np.sin(a) < -0.09
 

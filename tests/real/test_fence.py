@@ -71,7 +71,7 @@ def test_no_point_leaves_its_box_whatever_is_asked_for(name):
     commands = wandered(robot, safety, HOME[name])
     gone = outside(robot, commands)
     assert gone.max() <= 1e-12 and np.ptp(commands, 0).min() > 0.5
-    assert (gone > -1e-3).sum() > 20 and safety.limited["arm"] > 100  # it was at the walls
+    assert (gone > -1e-3).sum() > 20 and safety.fenced["arm"] > 100  # it was at the walls
     assert_legal(robot, commands)
     without = free(robot)
     assert outside(robot, wandered(without, Safety(without), HOME[name])).max() > 0.05
@@ -97,7 +97,7 @@ def test_within_the_box_a_fence_changes_no_bit():
         np.testing.assert_array_equal(
             led(fenced, robot, joints, 20), led(unfenced, robot, joints, 20)
         )
-    assert fenced.limited["arm"] == 0 and fenced.fenced == ""
+    assert fenced.fenced == {"arm": 0} and fenced.at_fence == []
 
 
 def test_an_arm_comes_to_its_wall_says_so_and_goes_back():
@@ -108,10 +108,10 @@ def test_an_arm_comes_to_its_wall_says_so_and_goes_back():
     commands = led(safety, robot, down, 600)
     gone = outside(robot, commands)
     assert -0.01 < gone[-1] <= 0  # within a centimetre of the wall
-    assert safety.resting and safety.fenced == "arm" and safety.limited["arm"] > 100
+    assert safety.resting and safety.at_fence == ["arm"] and safety.fenced["arm"] > 100
     commands = led(safety, robot, HOME["fr3"], 600)
     np.testing.assert_allclose(commands[-1, :7], HOME["fr3"], atol=1e-6)
-    assert safety.fenced == ""
+    assert safety.at_fence == []
 
 
 def test_an_arm_that_begins_outside_may_move_in_and_then_stays_in():
