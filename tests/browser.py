@@ -26,11 +26,26 @@ class Browser:
         self.port = port_file.read_text().split()[0]
 
     def open(self, address):
+        """The page, once it is there: a new tab is, for a moment, an empty document, as complete as
+        any, and between the two there is none."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/json/new?{address}", method="PUT"
         )
         with urllib.request.urlopen(request, timeout=30) as reply:
-            return Page(json.load(reply)["webSocketDebuggerUrl"])
+            page = Page(json.load(reply)["webSocketDebuggerUrl"])
+        blank = json.dumps(address == "about:blank")
+
+        def there():
+            try:
+                return page.ask(
+                    f"({blank} || location.href !== 'about:blank') "
+                    "&& document.readyState === 'complete' && document.documentElement !== null"
+                )
+            except AssertionError:  # asked between two documents
+                return False
+
+        wait(there)
+        return page
 
     def close(self):
         self.process.terminate()

@@ -90,7 +90,6 @@ def test_the_pages_work_in_a_browser_and_fit_a_telephone(store, tmp_path):
             page = browser.open((tmp_path / f"{name}.html").as_uri())
             size = dict(width=400, height=900, deviceScaleFactor=1, mobile=True)
             page.call("Emulation.setDeviceMetricsOverride", **size)
-            wait(lambda page=page: page.ask("document.readyState") == "complete")
             assert page.ask("document.documentElement.scrollWidth") <= 400
             if name == "sheet":
                 page.ask("document.querySelector('.bar input[value=failure]').click()")

@@ -185,7 +185,6 @@ def key(page):
 
 def log_in(browser, site, name="ada"):
     page = browser.open(site.address)
-    wait(lambda: page.ask("typeof begin === 'function' && document.readyState === 'complete'"))
     page.ask(f"localStorage.annotator = '{name}'; begin()")
     wait(lambda: key(page))
     return page
@@ -215,7 +214,6 @@ def test_keys_answer_and_everything_is_on_the_disk(browser, site):
 @pytest.mark.slow
 def test_a_name_is_asked_for_once(browser, site):
     page = browser.open(site.address)
-    wait(lambda: page.ask("typeof begin === 'function' && document.readyState === 'complete'"))
     assert page.ask("!$('login').hidden && $('work').hidden")
     page.ask("$('name').value = ' Grace '; $('login').requestSubmit()")
     wait(lambda: key(page))
