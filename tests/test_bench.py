@@ -68,6 +68,8 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
     lines = outcomes.read(record)
     assert [line.arm for line in lines] == [*dpo_gain.MAIN, *dpo_gain.CONTROLS]
     size = record.stat().st_size
+    seen = told["keypoint"]["from_pictures"]["Lift"]
+    assert seen["judged"] == 1 and seen["voc"] > 0.8 and seen["ms_live"] > 0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert len(made) > 10
     dpo_gain.main()
@@ -93,7 +95,8 @@ def test_rewards_are_examined_from_nothing_and_told_in_the_promised_form(
         ("Lift",), 1, 1, {"progress": 2}, side=16, points=1, kinds=("progress", "keypoints")
     )
     adapt = reward_exam.Adapt("Stack", steps=1, exam=1)
-    tiny = reward_exam.Scale({"robosuite": part}, adapt, draws=10, shifts=(), pixels=16)
+    pictures = reward_exam.Pictures(("Lift",), exam=1, side=128)
+    tiny = reward_exam.Scale({"robosuite": part}, adapt, pictures, draws=10, shifts=(), pixels=16)
     monkeypatch.setattr(reward_exam, "QUICK", tiny)
     make_little(monkeypatch, reward_exam, "Arena")
     words = ["reward_exam.py", "--quick", "--out", str(tmp_path)]
@@ -109,6 +112,8 @@ def test_rewards_are_examined_from_nothing_and_told_in_the_promised_form(
     assert told["clock"]["voc_reversed"] == 1 and told["keypoint"]["kendall_tau"] == 1
     assert set(told["progress"]["adapted"]) == {"before", "after"}
     assert {"voc", "kendall_tau"} <= set(told["progress"]["adapted"]["after"])
+    seen = told["keypoint"]["from_pictures"]["Lift"]
+    assert seen["judged"] == 1 and seen["voc"] > 0.8 and seen["ms_live"] > 0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     reward_exam.main()
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["modules"].keys() == told.keys()
@@ -155,6 +160,8 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     assert list(told["arms"]["ppo"]) == ["2", "4"]
     for point in told["arms"]["ppo"].values():
         assert point["gain_ci95"][0] <= point["gain"] <= point["gain_ci95"][1]
+    seen = told["keypoint"]["from_pictures"]["Lift"]
+    assert seen["judged"] == 1 and seen["voc"] > 0.8 and seen["ms_live"] > 0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo"])
     rl_rollouts.main()

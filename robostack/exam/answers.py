@@ -162,6 +162,9 @@ def _questions(
     seen = questions.blind(episode)
     if questions.STOPS in needs and case.outcome is not None and not case.shift:
         yield questions.STOPS, questions.stops, seen
-    if questions.COST in needs and controlled and episode_id == min(paper.controls):
+    if controlled and episode_id == min(paper.controls):
         repeats = paper.config.repeats
-        yield questions.COST, lambda r, e: questions.cost(r, e, repeats), seen
+        if questions.COST in needs:
+            yield questions.COST, lambda r, e: questions.cost(r, e, repeats), seen
+        if questions.LIVE in needs:
+            yield questions.LIVE, questions.live, seen

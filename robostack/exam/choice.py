@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from robostack.exam import starc as distances
-from robostack.exam.metrics import Statistic, spearman, top_hit
+from robostack.exam.metrics import Statistic, ratings_error, spearman, top_hit
 from robostack.exam.questions import PLAIN, RANK
 from robostack.exam.sheet import TRY, Case, NotApplicable, Number, Sheet
 from robostack.rewards.shaping import shaped_rewards
@@ -52,7 +52,9 @@ def _agreement(sheet: Sheet, variant: str, prefix: str) -> dict[str, Number]:
 
 def chunks(sheet: Sheet) -> dict[str, Number]:
     """Chunks ranked before they are executed, within the state that they start from."""
-    return _agreement(sheet, RANK, "within")
+    found = groups(sheet, RANK)
+    error = sheet.number(ratings_error(found, FLAT), np.zeros(len(found), int))
+    return {**_agreement(sheet, RANK, "within"), "within_calibration": error}
 
 
 def outcomes_of_chunks(sheet: Sheet) -> dict[str, Number]:

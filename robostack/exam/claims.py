@@ -17,7 +17,9 @@ from robostack.rewards.success import SuccessDetector
 
 LEAST = 5  # starts of an exam
 KINDS: dict[type, tuple[str, ...]] = {  # that claim less than to know how far a task has come
-    SuccessDetector: ("judged", "frozen_drift", "auc", "hover_gap", "stop_precision"),
+    SuccessDetector: (
+        *("judged", "frozen_drift", "blank_drift", "auc", "hover_gap", "stop_precision"),
+    ),
     Deviation: ("judged", "kendall", "within_spearman"),
     NoisyReward: ("judged", "within_spearman"),
 }

@@ -169,6 +169,32 @@ def calibration_error(probability: np.ndarray, outcome: np.ndarray, bins: int = 
     return statistic
 
 
+def ratings_error(
+    groups: list[tuple[np.ndarray, np.ndarray]], flat: float, bins: int = BINS
+) -> Statistic:
+    """Expected calibration error of ratings f[N] read as log-odds (Bradley and Terry 1952), over
+    groups of (rating, truth): of the pairs of a group that truly differ by more than `flat`,
+    sigmoid(their difference) against how often the higher one is the better. Bins are of equal
+    width, from 1/2 on; the weights are of groups.
+    """
+    table = np.zeros((3, len(groups), bins))  # pairs, what was said, what was so
+    for g, (rating, truth) in enumerate(groups):
+        i, j = np.triu_indices(len(rating), 1)
+        ahead, truly = rating[i] - rating[j], truth[i] - truth[j]
+        ahead, truly = ahead[np.abs(truly) > flat], truly[np.abs(truly) > flat]
+        chance = 1 / (1 + np.exp(-np.abs(ahead)))
+        right = (1 + np.sign(ahead * truly)) / 2  # a tie is drawn for
+        place = np.minimum((2 * bins * (chance - 0.5)).astype(int), bins - 1)
+        for row, value in zip(table, (np.ones_like(chance), chance, right)):
+            row[g] = np.bincount(place, value, minlength=bins)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        pairs, said, was = (weights @ part for part in table)
+        return _share(np.abs(said - was).sum(1), pairs.sum(1))
+
+    return statistic
+
+
 def accuracy(said: np.ndarray, outcome: np.ndarray) -> Statistic:
     """Share of bool[N] that are right."""
     return mean_of(np.asarray(said, bool) == np.asarray(outcome, bool))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robostack.exam.metrics import mean_of, value_order
-from robostack.exam.questions import ASKED, COST, PLAIN
+from robostack.exam.questions import ASKED, COST, LIVE, PLAIN
 from robostack.exam.sheet import (
     Case,
     NotApplicable,
@@ -40,12 +40,20 @@ def still(sheet: Sheet) -> dict[str, Number]:
 
 
 def unseen(sheet: Sheet) -> dict[str, Number]:
-    """What a potential does while nothing can be seen."""
-    found = sheet.require("blank", succeeded, "success")
-    return {
-        "blank_drift": sheet.mean([phi[-1] - phi[0] for _, phi in found]),
-        "blank_final": sheet.mean([phi[-1] for _, phi in found]),
+    """What a potential does while nothing can be seen. Who refuses to judge that pays nothing for
+    it, which is as good as not to rise."""
+    asked = [case for case in sheet.cases if succeeded(case)]
+    refused = sum(("blank", case.key) in sheet.refused for case in asked)
+    said = [phi for _, phi in sheet.answers("blank", succeeded)]
+    if not refused and not said:
+        raise NotApplicable("no success")
+    numbers = {
+        "blank_drift": sheet.mean([phi[-1] - phi[0] for phi in said] + [0.0] * refused),
+        "blank_refused": sheet.mean([0.0] * len(said) + [1.0] * refused),
     }
+    if said:
+        numbers["blank_final"] = sheet.mean([phi[-1] for phi in said])
+    return numbers
 
 
 def other_words(sheet: Sheet, case: Case) -> list[tuple[str, np.ndarray]]:
@@ -127,13 +135,16 @@ def confusion(sheet: Sheet) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def costs(sheet: Sheet) -> dict[str, Number]:
-    """Median time of an observation, and the fastest and slowest of the repetitions."""
-    _, taken = sheet.require(COST, lambda case: True, "success that could be timed")[0]
-    return {
-        "ms_a_frame": {
-            "value": float(np.median(taken)),
-            "low": float(taken.min()),
-            "high": float(taken.max()),
-            "n": len(taken),
-        }
-    }
+    """Median time of an observation, and the fastest and slowest of the repetitions; the same of
+    one that is judged as soon as it is there."""
+    numbers = {}
+    for name, variant in (("ms_a_frame", COST), ("ms_live", LIVE)):
+        found = sheet.answers(variant, lambda case: True)
+        if not found:
+            continue
+        _, taken = found[0]
+        low, value, high = map(float, np.quantile(taken, [0, 0.5, 1]))
+        numbers[name] = {"value": value, "low": low, "high": high, "n": len(taken)}
+    if not numbers:
+        sheet.require(COST, lambda case: True, "success that could be timed")
+    return numbers

@@ -14,9 +14,10 @@ import numpy as np
 
 from robostack.protocols import Reward
 from robostack.rewards.combine import judged
+from robostack.rewards.follow import follower
 from robostack.types import Episode, Observation
 
-PLAIN, STOPS, RANK, COST, ASKED = "plain", "stops", "rank", "cost", "asked "
+PLAIN, STOPS, RANK, COST, LIVE, ASKED = "plain", "stops", "rank", "cost", "live", "asked "
 CONTROLS = ("reversed", "shuffled", "frozen", "blank")  # of a success
 
 
@@ -119,6 +120,24 @@ def cost(reward: Reward, episode: Episode, repeats: int) -> np.ndarray:
         potential(reward, episode)
         taken.append(1000 * (time.perf_counter() - started) / (len(episode) + 1))
     return np.array(taken[1:])
+
+
+def live(reward: Reward, episode: Episode) -> np.ndarray:
+    """Milliseconds f64[T - 1] that each new observation costs while the episode goes on, the first
+    two apart, which also pay for the start. Raises Refusal."""
+    seen = [episode.observation(t) for t in range(len(episode) + 1)]
+    try:
+        following, taken = follower(reward, episode.spec), []
+        following.see(seen[:2], episode.actions[:1])
+        for t in range(2, len(seen)):
+            started = time.perf_counter()
+            following.see(seen[t : t + 1], episode.actions[t - 1 : t])
+            taken.append(1000 * (time.perf_counter() - started))
+    except Exception as error:  # the reward may be anybody's
+        raise Refusal(_words(error)) from None
+    if not taken:
+        raise Refusal(f"an episode of {len(episode)} steps is too short to be followed")
+    return np.array(taken)
 
 
 def questions(

@@ -25,7 +25,8 @@ from robostack.learn.run import write_json
 from robostack.protocols import Reward
 from robostack.rewards.saved import Starts
 
-ANYWAY = {"ms_a_frame", "judged"}  # numbers that say nothing of what a reward says
+# numbers that say nothing of what a reward says
+ANYWAY = {"ms_a_frame", "ms_live", "judged", "blank_drift", "blank_refused"}
 
 
 def sit(rewards: dict[str, Reward], data: list[Path], out: Path, config: ExamConfig) -> dict:

@@ -10,7 +10,7 @@ import numpy as np
 
 from robostack.exam import choice, order, outcome
 from robostack.exam.metrics import toggling, value_order
-from robostack.exam.questions import ASKED, COST, PLAIN, RANK, STOPS
+from robostack.exam.questions import ASKED, COST, LIVE, PLAIN, RANK, STOPS
 from robostack.exam.sheet import Case, ExamError, NotApplicable, Number, Sheet, straight
 
 SHIFTS = ("camera", "light", "distractors")
@@ -110,7 +110,8 @@ TRIALS = {
             order.unseen,
             {
                 "blank_drift": "rise over black pictures and a state of zeros",
-                "blank_final": "final potential of those",
+                "blank_refused": "share of those that the reward refuses to judge",
+                "blank_final": "final potential of the others",
             },
         ),
         Trial(
@@ -173,6 +174,8 @@ TRIALS = {
                 "within_spearman": "rank of chunks against what they led to, within a state",
                 "within_top1": "share of states whose best chunk is ranked first",
                 "within_chance": "the same for a random choice",
+                "within_calibration": "error of sigmoid(difference of ranks) as the chance "
+                "of being the better of two chunks",
             },
         ),
         Trial(
@@ -217,7 +220,15 @@ TRIALS = {
                 )
             },
         ),
-        Trial("cost", (COST,), order.costs, {"ms_a_frame": "milliseconds an observation"}),
+        Trial(
+            "cost",
+            (COST, LIVE),
+            order.costs,
+            {
+                "ms_a_frame": "milliseconds an observation of a whole episode",
+                "ms_live": "milliseconds an observation while the episode goes on",
+            },
+        ),
     )
 }
 
@@ -228,6 +239,7 @@ AIMS: dict[str, dict[str, float]] = {
     "voc_reversed": {"max": -0.9},
     "voc_shuffled": {"min": -0.2, "max": 0.2},
     "frozen_drift": {"max": 0.1},
+    "blank_drift": {"max": 0.1},
     "auc": {"min": 0.98},
     "kendall": {"min": 0.75},
     "within_spearman": {"min": 0.4},

@@ -15,6 +15,7 @@ from robostack.learn.run import Run, rng
 from robostack.rewards.deviation import Deviation, DeviationConfig
 from robostack.rewards.eye import EyeConfig
 from robostack.rewards.keypoints import KeypointAffordance
+from robostack.rewards.keypoints.chosen import KeypointsConfig, from_pictures
 from robostack.rewards.learned import LearnedReward, RewardData
 from robostack.rewards.load import LEARNED
 from robostack.rewards.progress import ProgressConfig
@@ -40,6 +41,7 @@ class RewardConfig:
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     progress: ProgressConfig = field(default_factory=ProgressConfig)
     success: SuccessConfig = field(default_factory=SuccessConfig)
+    keypoints: KeypointsConfig = field(default_factory=KeypointsConfig)
     deviation: DeviationConfig = field(default_factory=DeviationConfig)
     combined: CombinedConfig = field(default_factory=CombinedConfig)
     log_every: int = 20
@@ -102,7 +104,11 @@ def make(
     found: dict = {}
     starts: Starts = {}
     if config.kind == KeypointAffordance.name:
-        reward = KeypointAffordance(next(iter(episodes)).spec)
+        if config.keypoints.cameras:
+            reward = from_pictures(config.keypoints, episodes)
+            starts = reward.learned_from
+        else:
+            reward = KeypointAffordance(next(iter(episodes)).spec)
     elif config.kind == Deviation.name:
         models = [member for member in members if isinstance(member, WorldModel)]
         if len(models) != 1:

@@ -7,7 +7,8 @@ Cases for training and for the exam come from different seeds. Robosuite's tasks
 are judged by one reward of each kind; the tabletop, whose cameras differ, by others. `clock`, which
 counts time and looks at nothing, is the control: an exam that it passes would be worthless.
 The `adapted` row is one-shot adaptation: progress on a task that its training lacked, before and
-after a few steps on one demonstration of it.
+after a few steps on one demonstration of it. `keypoint` reads a simulator's bodies; its row
+`from_pictures` follows points through three cameras, as it was shown them in one success.
 
 Prints a JSON object as its last line, {"modules": {module: {number: value, ..., "by_data": {task:
 {number: value}}}}}. A module's own numbers are of the first part that has them; those about words
@@ -33,15 +34,19 @@ from robostack.exam.sheet import ExamConfig
 from robostack.exam.sit import sit
 from robostack.learn.reward import RewardConfig
 from robostack.rewards.eye import EyeConfig
+from robostack.rewards.keypoints.camera import CALIBRATION
+from robostack.rewards.keypoints.chosen import KeypointsConfig
 from robostack.rewards.load import load_reward
 from robostack.rewards.progress import ProgressConfig
 from robostack.sim.arena import Arena
+from robostack.sim.cases import KINDS as OF_CASES
 from robostack.sim.cases import CaseConfig, TryConfig
 from robostack.sim.env import EnvConfig
 
 SHIFTS = {"camera": 0.5, "light": 1.0, "distractors": 1.0}
 TRAIN = 30_000  # the first seed to learn from; those to examine by are the command's own
 ALIASES = {"kendall_tau": "kendall", "success_auc": "auc"}
+WHOLE = tuple(kind for kind in OF_CASES if kind not in ("try", "wrong object"))
 KINDS = ("progress", "success", "world_model", "keypoints")
 COMPOSED = {"deviation": ("world_model",), "combined": ("world_model", "progress", "keypoints")}
 
@@ -70,9 +75,20 @@ class Adapt:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Keypoints that are followed in pictures."""
+
+    tasks: tuple[str, ...]
+    exam: int = 20  # start states
+    side: int = 160  # [px] of each view
+    views: tuple[str, ...] = ("agentview", "sideview", "frontview")
+
+
+@dataclass(frozen=True)
 class Scale:
     parts: dict[str, Part]
     adapt: Adapt
+    pictures: Pictures
     draws: int = 1000
     shifts: tuple[str, ...] = tuple(SHIFTS)
     pixels: int = EnvConfig().pixels
@@ -86,6 +102,7 @@ FULL = Scale(
         "tabletop": Part(("tabletop/pick",), 240, 20, LONG, side=64, points=1, wrong=0.45),
     },
     Adapt("PickPlaceCan"),
+    Pictures(("Lift", "Stack")),
 )
 QUICK = Scale(
     {
@@ -104,6 +121,7 @@ QUICK = Scale(
         ),
     },
     Adapt("Stack", steps=60, exam=5),
+    Pictures(("Lift",), exam=5),
     draws=200,
     shifts=("light",),
 )
@@ -129,7 +147,7 @@ def learned(part: Part, kind: str) -> RewardConfig:
 
 def played(arena: Arena, out: Path, **settings) -> Path:
     """Cases under `out`."""
-    make_in(arena, CasesCommand(env=arena.config, **settings), out, "reuse")
+    make_in(arena, CasesCommand(**{"env": arena.config} | settings), out, "reuse")
     return out
 
 
@@ -175,6 +193,25 @@ def modules(arena: Arena, scale: Scale, out: Path) -> dict:
             module |= {n: v for n, v in told(result["numbers"]).items() if n not in module}
             module["by_data"] = data
     found["progress"]["adapted"] = adapted(arena, scale, out)
+    found["keypoint"]["from_pictures"] = pictured(arena, scale, out / "pictures")
+    return found
+
+
+def pictured(arena: Arena, scale: Scale, out: Path) -> dict:
+    """{task: numbers} of keypoints that are followed in pictures."""
+    pictures, found = scale.pictures, {}
+    env = replace(arena.config, cameras=dict.fromkeys(pictures.views, pictures.side))
+    one, ends = (CaseConfig(kinds=kinds) for kinds in (("success",), WHOLE))
+    for task in pictures.tasks:
+        home, plain = out / task, {"env": env, "tasks": (task,), "shifts": {}}
+        shown = played(arena, home / "cases", seeds=1, first_seed=TRAIN, cases=one, **plain)
+        unseen = played(arena, home / "exam", seeds=pictures.exam, cases=ends, **plain)
+        where = KeypointsConfig(str(find_stores(shown)[0] / CALIBRATION))
+        config = RewardConfig(kind="keypoints", keypoints=where)
+        stages.train_reward(config, [shown], home / "reward", existing="reuse")
+        judge = {"keypoints": load_reward(home / "reward")}
+        result = sit(judge, [unseen], home / "card", ExamConfig(draws=scale.draws))
+        found[task] = told(result["rewards"]["keypoints"]["numbers"])
     return found
 
 

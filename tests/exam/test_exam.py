@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,31 @@ def test_a_clock_is_right_forwards_and_found_out_by_everything_else(exam):
     assert value(exam, "clock", "frozen_drift") == pytest.approx(1)
 
 
+def test_who_rises_in_the_dark_is_found_out(exam):
+    assert "blank_drift" in missed(exam, "clock") and "blank_drift" not in missed(exam, "oracle")
+    assert value(exam, "clock", "blank_refused") == 0
+
+
+def test_ranks_are_read_as_log_odds(exam):
+    for name in ("oracle", "backwards"):
+        assert 0 < value(exam, name, "within_calibration") < 1
+    assert value(exam, "backwards", "within_calibration") > 0.5
+    assert value(exam, "oracle", "within_calibration") < 0.5  # it is always right, and less sure
+
+
+def test_a_reward_that_sees_an_episode_again_and_again_costs_more_while_it_goes_on(data, tmp_path):
+    class Slow(Oracle):
+        def judge(self, episode):
+            time.sleep(0.0005 * (len(episode) + 1))
+            return super().judge(episode)
+
+    config = ExamConfig(draws=10, repeats=2, trials=("cost", "steadiness"))
+    slow = examined({"slow": Slow()}, [data], tmp_path, config)[0]
+    steps = len(walk(0, "success"))
+    assert value(slow, "slow", "ms_a_frame") < 1.5
+    assert value(slow, "slow", "ms_live") > 0.5 * steps / 2
+
+
 def test_who_takes_close_for_done_fails_the_hover_test_only_where_it_matters(exam):
     assert "hover_gap" in missed(exam, "hover_payer")
     assert "voc_reversed" not in missed(exam, "hover_payer")
@@ -125,7 +151,8 @@ def test_refusals_are_reported_for_every_store_and_for_what_could_not_be_asked(e
     reasons = result["not_applicable"]
     assert "no program" in reasons["store Right/plain"]
     assert "no program" in reasons["store Right/camera"] and "store Left/plain" not in reasons
-    assert "not finite" in reasons["unseen"] and "not finite" in reasons["store Left/plain, blank"]
+    assert "not finite" in reasons["store Left/plain, blank"]
+    assert value(exam, "broken", "blank_drift") == 0 and value(exam, "broken", "blank_refused") == 1
     assert "instruction_gap" not in result["numbers"] and "wrong_object_gap" in result["numbers"]
     assert "`rank`" in reasons["chunks"] and "`stops`" in reasons["stops"]
     assert result["aims"]["within_spearman"]["met"] is None

@@ -137,6 +137,19 @@ def test_calibration_error_is_bin_by_bin(rng):
     assert once(m.calibration_error(said, won), 40) == pytest.approx(brute)
 
 
+def test_ratings_are_log_odds(rng):
+    sure = [(np.array([d, 0.0]), np.array([1.0, 0.0])) for d in (0.3, 2.0)]
+    expected = np.mean([1 - 1 / (1 + np.exp(-d)) for d in (0.3, 2.0)])
+    assert once(m.ratings_error(sure, 0), 2) == pytest.approx(expected)
+    rating = rng.normal(size=(1500, 2))
+    truth = rating + rng.gumbel(size=rating.shape)  # the better one with odds exp(difference)
+    right, proud, shy = (
+        once(m.ratings_error([*zip(scale * rating, truth)], 0), 1500) for scale in (1, 3, 0)
+    )
+    assert right < 0.05 and proud > 0.1 and shy == 0  # who says nothing is right to be unsure
+    assert once(m.ratings_error([*zip(-rating, truth)], 0), 1500) > 0.3
+
+
 def test_a_constant_is_one_bin_whatever_the_order():
     won = np.array([1, 1, 1, 0, 0, 0, 0, 0], bool)
     for order in (slice(None), slice(None, None, -1)):

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from robostack.protocols import Scores
+from robostack.protocols import Follower, Scores
+from robostack.rewards.follow import Whole
 from robostack.rewards.keypoints.builtin import PROGRAMS
+from robostack.rewards.keypoints.following import KeypointFollower
 from robostack.rewards.keypoints.program import Program
 from robostack.rewards.keypoints.track import Tracker
 from robostack.rewards.keypoints.tracks import KeypointError, Points, Tracks
@@ -73,7 +75,31 @@ class KeypointAffordance(SavedReward):
         Raises KeypointError for an instruction without a program and for points that are missing
         or not finite.
         """
-        program, progress, confidence = self._judge(episode)
+        if self.spec is not None:
+            self.spec.require_same(episode.spec, "the keypoint reward", "the episode")
+        points, confidence = episode.keypoints, np.ones(len(episode) + 1, np.float32)
+        if self.source is not None:
+            points, confidence = self.source(episode)
+        return self.judge(points, confidence, episode.states, episode.task, episode.spec)
+
+    def judge(
+        self,
+        points: Points,
+        confidence: np.ndarray,
+        states: np.ndarray,
+        task: str,
+        spec: RobotSpec,
+    ) -> Scores:
+        """The same of points f32[T+1, 3] by name, how sure they are f32[T+1], and states
+        f32[T+1, S]."""
+        program = self.program(task)
+        try:
+            tracks = tracked(points, states, task, spec)
+            if len(tracks) not in (0, len(states)):
+                raise KeypointError(f"{len(tracks)} points for {len(states)} observations")
+            progress = program.progress(tracks)
+        except KeypointError as error:
+            raise KeypointError(f"{task!r}: {error}") from None
         potential = np.clip(progress @ program.shares, 0, 1).astype(np.float32)
         terms = {s.name: progress[:, j].astype(np.float32) for j, s in enumerate(program.stages)}
         return Scores(potential, confidence, terms)
@@ -84,22 +110,22 @@ class KeypointAffordance(SavedReward):
 
     def stops(self, episode: Episode) -> np.ndarray:
         """Where the task is done: bool[T+1]."""
-        return self._judge(episode)[1][:, -1] == 1
+        *_, last = self.explain(episode).terms.values()
+        return last == 1
 
-    def _judge(self, episode: Episode) -> tuple[Program, np.ndarray, np.ndarray]:
-        if self.spec is not None:
-            self.spec.require_same(episode.spec, "the keypoint reward", "the episode")
-        program = self.program(episode.task)
-        points, confidence = episode.keypoints, np.ones(len(episode) + 1, np.float32)
-        if self.source is not None:
-            points, confidence = self.source(episode)
-        try:
-            tracks = tracked(points, episode.states, episode.task, episode.spec)
-            if len(tracks) not in (0, len(episode) + 1):
-                raise KeypointError(f"{len(tracks)} points for {len(episode) + 1} observations")
-            return program, program.progress(tracks), confidence
-        except KeypointError as error:
-            raise KeypointError(f"{episode.task!r}: {error}") from None
+    def follow(self) -> Follower:
+        """Raises KeypointError where points come with episodes only, as a simulator's do."""
+        if self.source is None:
+            raise KeypointError(
+                "a try that goes on carries no keypoints; expected a keypoint reward that knows "
+                "them from pictures: robostack train reward kind=keypoints keypoints.cameras=FILE, "
+                "or robostack propose"
+            )
+        if self.spec is None:
+            raise KeypointError("a keypoint reward that follows a try needs its robot's spec")
+        if isinstance(self.source, Tracker):
+            return KeypointFollower(self)
+        return Whole(self, self.spec)
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -51,29 +51,33 @@ def flow(before: np.ndarray, after: np.ndarray, pixels: np.ndarray, window: int)
     return np.where(good[:, None], there[:, 0], np.nan)
 
 
-def follow(
-    frames: np.ndarray, look: Look, start: np.ndarray | None, config: TrackConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels f64[T+1, 2] of a point in frames uint8[T+1, H, W, 3], and its likeness f64[T+1] in
-    [0, 1]: NaN and 0 where it is not seen. Without a start the first frame is searched for it."""
-    pixels, likeness = np.full((len(frames), 2), np.nan), np.zeros(len(frames))
-    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    last, lost = start, 0  # where it was seen, and how many steps ago
-    doubt = None  # likeness of the first sight, from which all others come
-    for t, frame in enumerate(frames):
-        reach = 0.5 * look.radius * (1 + lost)
-        near, least = last, config.regain
-        if t and last is not None and not lost:
-            moved = _carried(frames[t - 1], greys[t - 1], greys[t], last, look.radius)
-            near, least = (last if moved is None else moved), config.keep
+class Followed:
+    """A point in one view. Without a start [px] the first frame is searched for it."""
+
+    def __init__(self, look: Look, start: np.ndarray | None, config: TrackConfig):
+        self.look, self.config = look, config
+        self._last, self._lost = start, 0  # where it was seen, and how many steps ago
+        self._doubt: float | None = None  # likeness of the first sight, from which all others come
+        self._before: tuple[np.ndarray, np.ndarray] | None = None  # the last frame, and in grey
+
+    def see(self, frame: np.ndarray) -> tuple[np.ndarray, float]:
+        """Its pixel f64[2] in the next frame uint8[H, W, 3], and its likeness in [0, 1]: NaN and 0
+        where it is not seen."""
+        look, before = self.look, self._before
+        self._before = frame, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        reach = 0.5 * look.radius * (1 + self._lost)
+        near, least = self._last, self.config.regain
+        if before is not None and near is not None and not self._lost:
+            moved = _carried(*before, self._before[1], near, look.radius)
+            near, least = (near if moved is None else moved), self.config.keep
         pixel, alike = look.find(frame, near, reach)
-        if alike >= least:
-            pixels[t], likeness[t], last, lost = pixel, alike * (doubt or 1), pixel, 0
-            if doubt is None:  # from here on it has the size that it has now
-                doubt, look = alike, look.as_at(frame, pixel)
-        else:
-            lost += 1
-    return pixels, likeness
+        if alike < least:
+            self._lost += 1
+            return np.full(2, np.nan), 0.0
+        likeness, self._last, self._lost = alike * (self._doubt or 1), pixel, 0
+        if self._doubt is None:  # from here on it has the size that it has now
+            self._doubt, self.look = alike, look.as_at(frame, pixel)
+        return pixel, likeness
 
 
 def _carried(frame, before, after, pixel, radius) -> np.ndarray | None:

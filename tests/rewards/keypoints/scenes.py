@@ -3,6 +3,8 @@
 No simulator: a ball projects to nearly a disc, drawn with soft edges on a patterned table.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from fakes import LIFT, SPEC, make_episode
 
@@ -79,8 +81,6 @@ def episode(path, colour=RED, views=tuple(CAMERAS), others=(), noise=None, **cha
 
 
 def spec_of(views, states=GRIPPER):
-    from dataclasses import replace
-
     return replace(SPEC, cameras=dict.fromkeys(views, (SIZE, SIZE)), state_names=states)
 
 
@@ -94,3 +94,20 @@ def lift(steps: int = 20, start=(0.02, -0.03, 0.0)) -> np.ndarray:
 def starts(at, views=tuple(CAMERAS)):
     """Where a point is in each view."""
     return {view: tuple(CAMERAS[view].project(at)) for view in views}
+
+
+PATH_OF_LIFT, TABLE = lift(), np.array([0.0, 0.0, -0.02])
+
+
+def lifted(path=PATH_OF_LIFT, seed=0, **changes):
+    """A success: a hand follows the ball and closes on it, and then they rise."""
+    opening = np.where(path[:, 2] > 0, 0.04, 0.08)
+    opening[np.argmax(path[:, 2] > 0) - 2 :] = 0.04
+    keypoints = {
+        "gripper": path.astype(np.float32),
+        "object": path.astype(np.float32),
+        "support": np.broadcast_to(np.float32(TABLE), path.shape),
+    }
+    states = np.column_stack([path, opening]).astype(np.float32)
+    fields = dict(states=states, keypoints=keypoints, success=True, noise=seed)
+    return replace(episode(path, **(fields | changes)), seed=seed)

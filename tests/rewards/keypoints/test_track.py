@@ -9,7 +9,7 @@ import pytest
 import scenes
 from scenes import BLUE, CAMERAS, RED
 
-from robostack.rewards.keypoints.follow import TrackConfig, flow, follow
+from robostack.rewards.keypoints.follow import Followed, TrackConfig, flow
 from robostack.rewards.keypoints.look import Look, colours
 from robostack.rewards.keypoints.track import Tracker
 from robostack.rewards.keypoints.tracks import KeypointError
@@ -167,7 +167,8 @@ def test_a_point_without_a_colour_of_its_own_goes_with_its_pattern():
     frames, start = moving(SHIFTS), np.array([37.3, 41.6])
     look = Look.of(frames[0], start, 5)
     assert look.tint is None
-    pixels, likeness = follow(frames, look, start, TrackConfig())
+    view = Followed(look, start, TrackConfig())
+    pixels, likeness = (np.array(column) for column in zip(*map(view.see, frames)))
     assert np.abs(pixels - start - SHIFTS).max() < 0.3 and (likeness > 0.8).all()
 
 
