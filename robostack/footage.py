@@ -17,6 +17,7 @@ from robostack.data.store import find_stores, open_store
 from robostack.learn.run import progress
 from robostack.protocols import Reward
 from robostack.rewards.combine import explained
+from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.keypoints.camera import CALIBRATION, Camera, read_cameras
 from robostack.rewards.keypoints.overlay import film, term_table
 from robostack.rewards.saved import RewardError
@@ -87,7 +88,9 @@ def _seen(reward: Reward, episode: Episode, cameras: dict[str, Camera], config: 
         raise RewardError(f"camera={camera}: the episode has {', '.join(sorted(episode.images))}")
     pixels = {}
     if camera in cameras:
-        points = {n: p for n, p in episode.keypoints.items() if np.isfinite(p).all()}
+        judged = isinstance(reward, KeypointAffordance)
+        points = reward.points(episode)[0] if judged else episode.keypoints
+        points = {n: p for n, p in points.items() if np.isfinite(p).all()}
         pixels = {n: cameras[camera].project(p).astype(np.float32) for n, p in points.items()}
     frames = film(episode.images[camera], pixels, scores, f"{reward.name}: {episode.task}")
     header, rows = term_table(scores, config.table)

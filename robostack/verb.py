@@ -22,7 +22,7 @@ PATHS = {
     ),
     "--source": dict(help="foreign data set: a folder or a file", metavar="PATH"),
     "--policy": dict(help="policy, or a run that holds one", metavar="DIR"),
-    "--start": dict(help="policy to go on from", metavar="DIR"),
+    "--start": dict(help="policy, or reward, to go on from", metavar="DIR"),
     "--policies": dict(
         help="policy, or a run that holds one, or `expert` or `random`, or ws://HOST:PORT of a "
         "server, or NAME= and any of these; repeat for several: the first is the baseline",

@@ -53,7 +53,9 @@ VERBS: dict[str, Verb] = {
         "robostack train reward --data runs/one-demo --start runs/progress --out runs/adapted "
         "kind=progress steps=100\n"
         "robostack train reward --data runs/tries --reward runs/world --reward runs/progress "
-        "--out runs/both kind=combined combined.pessimism=0.5",
+        "--out runs/both kind=combined combined.pessimism=0.5\n"
+        "robostack train reward --data runs/demos --out runs/keypoints kind=keypoints "
+        "keypoints.cameras=runs/demos/store/cameras.json",
         config_of("learn.reward", "RewardConfig"),
         actions.train_reward,
         needs=("--stores",),

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from fakes import square_episode
 
+from robostack.augment import AugmentConfig
 from robostack.rewards.eye import EyeConfig
 from robostack.rewards.learned import RewardData
 
-EYE = EyeConfig(side=32, width=48)
+LARGE = EyeConfig(side=32, width=48)
+EYE = EyeConfig(side=16, width=48, augment=AugmentConfig(shift=1))
 
 
 def squares(jerky=False):
@@ -19,11 +21,11 @@ def squares(jerky=False):
     return [replace(episode, group="") for episode in found]
 
 
-def teach(kind, config, steps, lr=2e-3, jerky=False, more=(), episodes=None):
+def teach(kind, config, steps, lr=2e-3, jerky=False, more=(), episodes=None, eye=EYE):
     """On squares and `more`, or on other `episodes`."""
     torch.manual_seed(0)
     episodes = episodes or [*squares(jerky), *more]
-    reward = kind(episodes[0].spec, EYE, config).train()
+    reward = kind(episodes[0].spec, eye, config).train()
     data = RewardData(episodes, reward.eye)
     reward.fit(data)
     optimizer = torch.optim.Adam([p for p in reward.parameters() if p.requires_grad], lr)

@@ -1,8 +1,10 @@
 """Learned rewards, taught for a few seconds on squares that move to the right."""
 
+from dataclasses import replace
+
 import pytest
 from fakes import square_tries
-from taught import teach
+from taught import EYE, teach
 
 from robostack.rewards.progress import ProgressConfig, ProgressEstimator
 from robostack.rewards.success import SuccessConfig, SuccessDetector
@@ -11,7 +13,8 @@ from robostack.rewards.world_model import WorldModel, WorldModelConfig
 
 @pytest.fixture(scope="session")
 def progress():
-    return teach(ProgressEstimator, ProgressConfig(episodes=8, frames=4), steps=150)
+    config = ProgressConfig(episodes=8, frames=3, wrong=0.4, failed=0.2)
+    return teach(ProgressEstimator, config, steps=100, eye=replace(EYE, width=96))
 
 
 @pytest.fixture(scope="session")
@@ -22,5 +25,5 @@ def success():
 @pytest.fixture(scope="session")
 def world_model():
     config = WorldModelConfig(batch=8, kept=256, members=2)
-    tries = [e for seed in range(40) for e in square_tries(seed, up=False)]
-    return teach(WorldModel, config, steps=150, lr=3e-3, jerky=True, more=tries)
+    tries = [e for seed in range(15) for e in square_tries(seed, up=False)]
+    return teach(WorldModel, config, steps=125, lr=3e-3, jerky=True, more=tries)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import SQUARE_SPEC, make_episode
-from taught import teach
+from taught import LARGE, teach
 
 from robostack.rewards.progress import ProgressConfig, ProgressEstimator
 
@@ -62,7 +62,7 @@ def sighted():
     pairs = [(a, m) for a in COLOURS for m in COLOURS]
     cases = [two_squares(s, *pairs[s % 4]) for s in range(32)]
     config = ProgressConfig(episodes=8, frames=4)
-    return teach(ProgressEstimator, config, steps=300, episodes=cases)
+    return teach(ProgressEstimator, config, steps=300, episodes=cases, eye=LARGE)
 
 
 @pytest.mark.slow

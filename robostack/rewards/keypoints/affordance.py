@@ -77,10 +77,14 @@ class KeypointAffordance(SavedReward):
         """
         if self.spec is not None:
             self.spec.require_same(episode.spec, "the keypoint reward", "the episode")
-        points, confidence = episode.keypoints, np.ones(len(episode) + 1, np.float32)
-        if self.source is not None:
-            points, confidence = self.source(episode)
+        points, confidence = self.points(episode)
         return self.judge(points, confidence, episode.states, episode.task, episode.spec)
+
+    def points(self, episode: Episode) -> tuple[Points, np.ndarray]:
+        """What it judges by: points f32[T+1, 3] by name [m], and how sure they are f32[T+1]."""
+        if self.source is not None:
+            return self.source(episode)
+        return episode.keypoints, np.ones(len(episode) + 1, np.float32)
 
     def judge(
         self,

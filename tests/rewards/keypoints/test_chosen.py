@@ -1,14 +1,20 @@
 """Points that were shown in the pictures of one success are known in other episodes, and live."""
 
+import base64
+import re
+import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import scenes
 from fakes import STACK
 from scenes import BLUE, CAMERAS, PATH_OF_LIFT, TABLE
 
+from robostack import footage
 from robostack.data.store import Store
+from robostack.footage import WatchConfig
 from robostack.learn.reward import RewardConfig
 from robostack.protocols import Follower, Follows
 from robostack.rewards.follow import follower
@@ -20,6 +26,7 @@ from robostack.rewards.load import load_reward
 from robostack.stages import train_reward
 
 SHOWN = scenes.lifted(seed=3)
+LEFT = WatchConfig(camera="left")
 ELSEWHERE = scenes.lifted(scenes.lift(start=(-0.1, 0.05, 0.0)), seed=4)
 
 
@@ -113,6 +120,23 @@ def test_what_is_said_of_the_newest_is_what_would_be_said_of_the_whole_try(rewar
         assert said.potential == whole.potential[-1:]
         assert said.confidence == whole.confidence[-1:]
         assert said.terms == {name: term[-1:] for name, term in whole.terms.items()}
+
+
+def test_a_film_shows_the_points_that_are_judged_by(file, reward, tmp_path):
+    def filmed(name, episode, calibrated=True):
+        store = Store.create(tmp_path / name, episode.spec)
+        store.append(episode)
+        if calibrated:
+            shutil.copy(file, store.path)
+        page = footage.write({"seen": reward}, store.path, tmp_path / f"{name}.html", LEFT)
+        film = re.search(r"data:video/webm;base64,([^\"]+)", page.read_text())[1]
+        (tmp_path / f"{name}.webm").write_bytes(base64.b64decode(film))
+        return cv2.VideoCapture(str(tmp_path / f"{name}.webm")).read()[1]
+
+    bare = replace(ELSEWHERE, keypoints={})
+    shown, unmarked = filmed("bare", bare), filmed("unmarked", bare, calibrated=False)
+    assert np.array_equal(shown, filmed("carried", ELSEWHERE))
+    assert (shown != unmarked).any(-1).sum() > 20  # pixels
 
 
 def test_a_try_that_goes_on_needs_pictures(reward):
