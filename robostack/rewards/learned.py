@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robostack import config as configs
+from robostack.data.growing import Growing
 from robostack.data.normalize import Normalizer
 from robostack.rewards.eye import EyeConfig, make_eye
 from robostack.rewards.saved import RewardError, SavedReward
@@ -48,7 +49,7 @@ class RewardData:
 
     def __init__(self, episodes: Iterable[Episode], eye: nn.Module):
         self.tracks: list[Track] = []
-        seen, states, actions, done = [], [], [], []
+        seen, states, actions, done = Growing(), [], [], []
         for episode in episodes:
             require_pictures(episode)
             if self.tracks:
@@ -73,7 +74,7 @@ class RewardData:
             raise RewardError("no episodes to learn from")
         self.length = np.array([track.length for track in self.tracks])
         self.first = np.concatenate([[0], np.cumsum(self.length)])[:-1]  # row of observation 0
-        self.seen, self.states = np.concatenate(seen), np.concatenate(states)
+        self.seen, self.states = seen.whole(), np.concatenate(states)
         self.actions, self.done = np.concatenate(actions), np.concatenate(done)
         self.arrived = np.array([track.arrived for track in self.tracks])
         self.success = np.array([track.success for track in self.tracks])
