@@ -26,9 +26,11 @@ from robostack.learn.run import Existing, Run, RunError, finished
 from robostack.learn.trials import Check
 from robostack.policy.checkpoint import CheckpointError, policy_folder
 from robostack.policy.vla import VLA
+from robostack.rewards.combined import Combined
 from robostack.rewards.keypoints.camera import CALIBRATION
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import RewardError
+from robostack.rewards.weigh import enough
 from robostack.rollout import STOPPED
 from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
@@ -244,11 +246,21 @@ def train_reward(
             midway = LEARNED[config.kind].midway
             reward.train(config, iter_episodes(data, midway), run, seed, before)
         else:
-            reward.make(config, iter_episodes(data), parts, run)
+            midway = config.kind != Combined.name or not _enough_whole(data)
+            reward.make(config, iter_episodes(data, midway), parts, run)
     except (ValueError, RewardError):  # settings or data that cannot be
         run.abandon()
         raise
     return finished(out)
+
+
+def _enough_whole(data: list[Path]) -> bool:
+    """Whether episodes that began with a reset are enough to weigh rewards by; a try that is cut
+    off on its way tells less of them, and there are many."""
+    stores = [open_store(path) for each in data for path in find_stores(each)]
+    found = [store.attributes(i) for store in stores for i in store.ids()]
+    ends = [about["success"] for about in found if about.get("whole", True)]
+    return enough(ends.count(True), ends.count(False))
 
 
 def success_of(arena: Arena, config: EvaluateConfig) -> Check:

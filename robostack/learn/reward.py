@@ -11,7 +11,7 @@ import torch
 
 from robostack.device import device
 from robostack.learn.learner import Learner
-from robostack.learn.run import Run, rng
+from robostack.learn.run import Run, progress, rng
 from robostack.rewards.deviation import Deviation, DeviationConfig
 from robostack.rewards.eye import EyeConfig
 from robostack.rewards.keypoints import KeypointAffordance
@@ -127,7 +127,8 @@ def make(
         if config.combined.weights:
             reward = by_hand(config.combined, named)
         else:
-            reward, found = fit(config.combined, noted(episodes, starts), named)
+            shown = progress(episodes, "weigh rewards", None)
+            reward, found = fit(config.combined, noted(shown, starts), named)
     reward.learned_from = starts
     reward.save(run.path / "reward")
     run.finish({"kind": config.kind, "fingerprint": reward.fingerprint(), **found})

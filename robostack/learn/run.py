@@ -183,8 +183,9 @@ def _held(folder: Path) -> Hold:
     return hold
 
 
-def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterator:
-    """A bar that names the stage and the time left; in a log file, a line every half minute."""
+def progress(items: Iterable, label: str, total: int | None, first: int = 0) -> Iterator:
+    """A bar that names the stage, and the time left where the total is known; in a log file, a
+    line every half minute."""
     terminal = sys.stderr.isatty()
     yield from tqdm(
         items,

@@ -66,11 +66,14 @@ def fit(
     """
     if not members:
         raise RewardError("combined: expected at least one member, got none")
-    known = [e for e in episodes if e.success is not None]
-    success = np.array([bool(e.success) for e in known], bool)
-    seeds = np.array([e.seed for e in known])
+    known, scores = [], []
+    for episode in episodes:
+        if episode.success is not None:
+            known.append((bool(episode.success), episode.seed))
+            scores.append({n: explained(member, episode) for n, member in members.items()})
+    success = np.array([won for won, _ in known], bool)
+    seeds = np.array([seed for _, seed in known])
     _require(success, seeds)
-    scores = [{n: explained(member, e) for n, member in members.items()} for e in known]
     verdicts = np.array([[_last(s[n], config.last) for n in members] for s in scores])
     weights = logistic(verdicts, success, config.ridge)
     if not weights.any():
@@ -88,9 +91,14 @@ def fit(
     }
 
 
+def enough(won: int, lost: int) -> bool:
+    """Whether so many successes and failures are enough to fit weights to."""
+    return won + lost >= LEAST and min(won, lost) >= LEAST_OF_A_KIND
+
+
 def _require(success: np.ndarray, seeds: np.ndarray) -> None:
     won, lost = int(success.sum()), int((~success).sum())
-    if len(success) < LEAST or min(won, lost) < LEAST_OF_A_KIND:
+    if not enough(won, lost):
         raise RewardError(
             f"combined: expected {LEAST} or more episodes with a known outcome, "
             f"{LEAST_OF_A_KIND} or more of them successes and failures each; got {won} successes "
