@@ -9,6 +9,7 @@ import pytest
 from fakes import SPEC, make_episode
 from scipy.optimize import minimize
 
+from robostack.data.store import Store
 from robostack.evaluate import auc
 from robostack.learn.reward import RewardConfig, make
 from robostack.learn.run import Run
@@ -19,6 +20,7 @@ from robostack.rewards.combined import Combined, standard
 from robostack.rewards.load import load_reward
 from robostack.rewards.saved import CARD, RewardError, SavedReward
 from robostack.rewards.weigh import LEAST, CombinedConfig, by_hand, fit, logistic
+from robostack.stages import train_reward
 from robostack.testing import check_reward
 from robostack.types import SpecMismatch
 
@@ -372,6 +374,21 @@ def test_weights_by_hand_need_no_outcomes_and_name_every_member(tmp_path, member
         by_hand(config, {"first": members["first"]})
     with pytest.raises(ValueError, match="non-negative"):
         CombinedConfig(weights={"first": -1.0})
+
+
+@pytest.mark.parametrize("whole", [LEAST, LEAST - 1])
+def test_tries_count_only_where_whole_episodes_are_too_few(tmp_path, monkeypatch, whole):
+    monkeypatch.setitem(rewards.KINDS, "column", Column)
+    Column(0).save(tmp_path / "column")
+    store = Store.create(tmp_path / "store", SPEC)
+    episodes = tried()
+    for episode in episodes[:whole]:
+        store.append(episode)
+    for episode in episodes[whole:]:  # half-way
+        store.append(replace(episode, group="g", stamps=episode.stamps + 1))
+    config, data = RewardConfig(kind="combined"), [tmp_path / "store"]
+    found = train_reward(config, data, tmp_path / "run", members=[tmp_path / "column"])
+    assert found["episodes"] == (whole if whole >= LEAST else len(episodes))
 
 
 def replaced(member, name):
