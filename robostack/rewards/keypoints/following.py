@@ -32,7 +32,7 @@ class KeypointFollower:
         """Raises KeypointError as `score` does, of the try so far."""
         tracker, spec = self.reward.source, self.reward.spec
         if self._tracking is None:
-            for camera in tracker.views:
+            for camera in tracker.views(spec.state_names):
                 require_shown(camera, tracker.cameras[camera], observations[0].images)
             self._tracking = Tracking(tracker, spec.state_names)
         for look in observations:

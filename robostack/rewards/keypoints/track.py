@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from robostack.rewards.keypoints.camera import Camera
 from robostack.rewards.keypoints.follow import TrackConfig
 from robostack.rewards.keypoints.look import Look
-from robostack.rewards.keypoints.tracking import Tracking
+from robostack.rewards.keypoints.tracking import GRIPPER, Tracking
 from robostack.rewards.keypoints.tracks import KeypointError, Points
 from robostack.types import Episode
 
@@ -68,16 +68,21 @@ class Tracker:
         A gap has confidence 0. Up to `fill` steps are bridged by a straight line; in a longer one,
         and before it is first seen, a point stands still.
         """
-        frames = {camera: self._frames(camera, episode) for camera in self.views}
-        tracking = Tracking(self, episode.spec.state_names)
+        names = episode.spec.state_names
+        frames = {camera: self._frames(camera, episode) for camera in self.views(names)}
+        tracking = Tracking(self, names)
         for t, state in enumerate(episode.states):
             tracking.see({camera: shown[t] for camera, shown in frames.items()}, state)
         return tracking.points()
 
-    @property
-    def views(self) -> list[str]:
+    def followed(self, state_names: Sequence[str]) -> list[str]:
+        """The points that are looked for in pictures; forward kinematics beat any tracker."""
+        known = {*self.fixed, *({"gripper"} if set(GRIPPER) <= set(state_names) else ())}
+        return [name for name in self.starts if name not in known]
+
+    def views(self, state_names: Sequence[str]) -> list[str]:
         """The cameras that are looked at."""
-        return sorted(set().union(*self.starts.values()))
+        return sorted({view for name in self.followed(state_names) for view in self.starts[name]})
 
     def looks_of(self, name: str, pictures: Mapping[str, np.ndarray]) -> dict[str, Look]:
         """How a point looks in each of its views: in the reference, else in these pictures."""

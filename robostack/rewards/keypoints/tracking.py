@@ -71,7 +71,7 @@ class Tracking:
     """All points of one try so far."""
 
     def __init__(self, tracker: Tracker, state_names: Sequence[str]):
-        self.tracker = tracker
+        self.tracker, self._followed = tracker, tracker.followed(state_names)
         known = set(GRIPPER) <= set(state_names)
         self._gripper = [state_names.index(name) for name in GRIPPER] if known else []
         self._states: list[np.ndarray] = []
@@ -88,9 +88,8 @@ class Tracking:
     def _begin(self, images: Mapping[str, np.ndarray]) -> None:
         tracker = self.tracker
         config: TrackConfig = tracker.config
-        for name, starts in tracker.starts.items():
-            if name in tracker.fixed or (name == "gripper" and self._gripper):
-                continue  # forward kinematics beat any tracker
+        for name in self._followed:
+            starts = tracker.starts[name]
             views = {
                 camera: Followed(look, starts[camera] if tracker.looks is None else None, config)
                 for camera, look in tracker.looks_of(name, images).items()

@@ -122,6 +122,14 @@ def test_the_gripper_is_where_the_state_says():
     assert (points["gripper"] == EPISODE.states[:, :3]).all()
 
 
+def test_a_camera_that_only_shows_what_the_state_says_is_not_asked_for():
+    views = ("left", "right")
+    shown = scenes.starts(PATH[0], views)
+    tracker = Tracker(CAMERAS, {"object": shown, "gripper": scenes.starts(PATH[0])})
+    points, _ = tracker(scenes.episode(PATH, views=views))
+    assert away(points).max() < 0.01
+
+
 def test_fixed_points_stay_and_resting_points_stay_where_another_began():
     tracker = Tracker(CAMERAS, START, fixed={"table": (0, 0, -0.1)}, rests={"support": "object"})
     points, _ = tracker(EPISODE)
