@@ -106,7 +106,7 @@ def _result(
     """One reward's part of the exam."""
     numbers, reasons = hold(sheet, trials)
     for paper in stores:
-        for variant in (questions.PLAIN, *questions.CONTROLS):
+        for variant in (questions.PLAIN, *questions.CONTROLS, questions.LIVE):
             keys = [(variant, f"{paper.name}/{i}") for i in paper.ids]
             said = [sheet.refused[key] for key in keys if key in sheet.refused]
             if said:
