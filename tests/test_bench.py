@@ -68,8 +68,6 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
     lines = outcomes.read(record)
     assert [line.arm for line in lines] == [*dpo_gain.MAIN, *dpo_gain.CONTROLS]
     size = record.stat().st_size
-    seen = told["keypoint"]["from_pictures"]["Lift"]
-    assert seen["judged"] == 1 and seen["voc"] > 0.8 and seen["ms_live"] > 0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert len(made) > 10
     dpo_gain.main()
@@ -160,8 +158,6 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     assert list(told["arms"]["ppo"]) == ["2", "4"]
     for point in told["arms"]["ppo"].values():
         assert point["gain_ci95"][0] <= point["gain"] <= point["gain_ci95"][1]
-    seen = told["keypoint"]["from_pictures"]["Lift"]
-    assert seen["judged"] == 1 and seen["voc"] > 0.8 and seen["ms_live"] > 0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo"])
     rl_rollouts.main()
