@@ -76,7 +76,11 @@ class Assisted:
         self._rows, self._fingers = _rows(env.spec)
 
     def reset(self, seed: int) -> Step:
-        step = self.env.reset(seed)
+        return self.begin(self.env.reset(seed))
+
+    def begin(self, step: Step) -> Step:
+        """Go on from where `env` is; `step` is what it has just told. What was before is unknown:
+        a program takes the scene as it finds it."""
         if not step.keypoints:
             raise KeypointError("assist needs keypoints, and this environment tells none")
         self._program = KeypointAffordance().program(step.observation.task)

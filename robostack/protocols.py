@@ -36,6 +36,13 @@ class Snapshots(Protocol):
         """Return to the snapshot; what follows is what would have followed then, bit for bit."""
 
 
+class Leader(Env, Protocol):
+    """An environment that acts upon another one, and can take over from there."""
+
+    def begin(self, step: Step) -> Step:
+        """Go on from what the other environment has just told."""
+
+
 @runtime_checkable
 class Policy(Protocol):
     def reset(self, seed: int) -> None:

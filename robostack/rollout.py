@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from robostack.protocols import Env, Policy, Snapshots, Watcher
+from robostack.protocols import Env, Leader, Policy, Snapshots, Watcher
 from robostack.types import Episode, Observation, RobotSpec, Step
 
 STOPPED = "stopped"  # label of an episode that ended because its watcher said so
+LED = "led"  # source of an episode in which the policy was helped
 
 
 @dataclass
@@ -135,13 +136,16 @@ def branches(
     span: int,
     points: int,
     spread: float = 0.0,
+    led: int = 0,
+    leader: Leader | None = None,
 ) -> list[Episode]:
     """Several tries from the same simulator states along one rollout of the policy.
 
     At reset and after every `every` actions, at most `points` times, the full state is kept and
     `tries` rollouts of up to `span` actions start from it. They share a `group` and differ only in
-    what the policy draws; with `spread`, all but the first are pulled aside, too (`Pulled`). The
-    environment must offer snapshots.
+    what the policy draws; with `spread`, all but the first are pulled aside, too (`Pulled`). Of
+    those after the first, `led` are instead played in `leader`, which acts upon `env`; their source
+    is LED. The environment must offer snapshots.
     """
     if not isinstance(env, Snapshots):
         raise TypeError(f"{type(env).__name__} has no snapshots; branching needs a simulator")
@@ -154,16 +158,17 @@ def branches(
         if now.terminated or now.truncated:
             break
         for k in range(tries):
+            by_lead, start = leader is not None and 1 <= k <= led, env.restore(here)
             episode = rollout(
-                env,
-                pulled if k else policy,
+                leader if by_lead else env,
+                policy if by_lead or not k else pulled,
                 seed,
-                start=env.restore(here),
+                start=leader.begin(start) if by_lead else start,
                 policy_seed=hash_seed(seed, point, k),
                 max_steps=span,
                 group=f"seed {seed} step {point * every}",
             )
-            found.append(episode)
+            found.append(replace(episode, source=LED) if by_lead else episode)
         start = env.restore(here)
         trunk_seed = hash_seed(seed, point, tries)
         rollout(env, policy, seed, start=start, policy_seed=trunk_seed, max_steps=every)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from robostack.assist import ALONE, Led
+from robostack.assist import ALONE, Assisted, Led
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
 from robostack.pool import Pool, Workers
 from robostack.ray_pool import RayPool
 from robostack.rewards.keypoints.camera import Camera, write_cameras
-from robostack.rollout import STOPPED, branches, hash_seed, rollout
+from robostack.rollout import LED, STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert
 from robostack.sim.worker import RandomPolicy, RunnerConfig, Timed, Unplayable, Worker, make_worker
@@ -35,10 +35,17 @@ class BranchConfig:
     every: int = 8  # actions between them
     span: int = 1000  # actions of a try, at most: it goes on until it succeeds or time is up
     spread: float = 0.1  # by which chunks are pulled aside to explore, in half ranges of actions
+    led: int = 0  # of the tries, those in which the task's keypoint program leads (assist.py),
+    share: float = 0.5  # of the hand's motion in these that is the program's
 
     def __post_init__(self) -> None:
         if min(self.tries, self.points, self.every, self.span) < 1 or not self.spread >= 0:
             raise ValueError(f"branch: expected counts of 1 or more, spread of 0 or more: {self}")
+        if not (0 <= self.led < self.tries and 0 < self.share <= 1):
+            raise ValueError(
+                f"branch: led={self.led}, tries={self.tries}, share={self.share:g}: expected fewer "
+                "that are led than tries (the first is the policy's own), and a share in (0, 1]"
+            )
 
 
 def profile_warning(label: str, trained: str, render: str) -> str:
@@ -126,7 +133,7 @@ def _roll(
     watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
     env = led.within(env, drawn)
     episode = rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
-    return replace(episode, source="led") if led.share else episode
+    return replace(episode, source=LED) if led.share else episode
 
 
 def _branch(
@@ -147,6 +154,8 @@ def _branch(
         span=branch.span,
         points=branch.points,
         spread=branch.spread,
+        led=branch.led,
+        leader=Assisted(env, branch.share) if branch.led else None,
     )
 
 

@@ -70,6 +70,20 @@ def test_the_share_is_how_much_of_the_motion_is_not_the_policys(lift):
     assert all(np.array_equal(a[3:], asked[3:]) for a in first.values())  # no opinion of turning
 
 
+def test_it_takes_over_where_somebody_else_has_come_to(lift):
+    """The program takes the scene as it finds it: from half-way it finishes what was begun."""
+    whole = rollout(Assisted(lift, 1.0), Wrong(), START)
+    assert whole.success
+    for there in (len(whole) // 3, 2 * len(whole) // 3):
+        step = lift.reset(START)
+        for action in whole.actions[:there]:
+            step = lift.step(action)
+        env = Assisted(lift, 1.0)
+        rest = rollout(env, Wrong(), START, start=env.begin(step))
+        assert rest.success and len(rest) < len(whole) - there + 10
+        assert not rollout(lift, Wrong(), START, start=lift.reset(START)).success
+
+
 def test_help_becomes_less_with_every_iteration_that_was_easy():
     config = AssistConfig(share=0.4, easy=0.8, less=0.25)
     assert config.after([]) == config.after([0.8, 0.3]) == Led(0.4, fingers=1)

@@ -56,17 +56,19 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
     words = ["dpo_gain.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     record = tmp_path / "told" / "dpo.jsonl"
     words += ["--record", str(record)]
-    monkeypatch.setattr(sys, "argv", [*words, "--arms", "main", "--arms", "controls"])
+    arms = [*dpo_gain.MAIN, *dpo_gain.CONTROLS, "led"]
+    told_to = [word for arm in arms for word in ("--arm", arm)]
+    monkeypatch.setattr(sys, "argv", [*words, *told_to])
     dpo_gain.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["task"] == "Lift" and told["episodes"] == 2 and told["seeds"] == 1
-    assert set(told["arms"]) == {*dpo_gain.MAIN, *dpo_gain.CONTROLS}
+    assert set(told["arms"]) == set(arms)
     for arm in told["arms"].values():
         low, high = arm["gain_ci95"]
         assert low <= arm["gain"] <= high and len(arm["by_seed"]) == 1
     assert told["gain"] == told["arms"]["dpo"]["gain"]
     lines = outcomes.read(record)
-    assert [line.arm for line in lines] == [*dpo_gain.MAIN, *dpo_gain.CONTROLS]
+    assert [line.arm for line in lines] == arms
     size = record.stat().st_size
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert len(made) > 10

@@ -1,11 +1,14 @@
 """Rollouts record what happened; branches share their start and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import LIFT, DrawnPolicy, LineEnv
 
 from robostack.protocols import Env, Policy, Snapshots
 from robostack.rollout import branches, hash_seed, rollout
+from robostack.sim.arena import BranchConfig
 
 
 def same(a, b):
@@ -111,6 +114,41 @@ def test_pulled_tries_differ_from_the_first_by_one_draw_a_chunk():
     assert np.array_equal(pulls[:, ::2], pulls[:, 1::2])  # chunks are of two actions
     assert len(np.unique(pulls)) == pulls.size // 2
     assert all(same(a, b) for a, b in zip(branches(LineEnv(), Steady(), 0, **options)[1:], others))
+
+
+class Reversed:
+    """Goes back where it was told to go on, from where `env` is."""
+
+    def __init__(self, env):
+        self.env, self.spec, self.began = env, env.spec, []
+
+    def begin(self, step):
+        self.began.append(float(step.observation.state[0]))
+        return step
+
+    def step(self, action):
+        return replace(self.env.step(-action), executed=-action)
+
+
+def test_tries_that_are_led_begin_with_the_others_and_change_none_of_them():
+    options = dict(tries=4, every=4, span=8, points=2, spread=0.3)
+    alone, env = branches(LineEnv(), Steady(), 0, **options), LineEnv()
+    leader = Reversed(env)
+    found = branches(env, Steady(), 0, **options, led=2, leader=leader)
+    assert [e.source for e in found] == ["rollout", "led", "led", "rollout"] * 2
+    assert all(same(a, b) for k, (a, b) in enumerate(zip(alone, found)) if k % 4 in (0, 3))
+    for k, episode in enumerate(found):
+        assert np.array_equal(episode.states[0], alone[k].states[0])
+        if k % 4 in (1, 2):  # nothing pulled aside, and recorded is what was done
+            assert (episode.actions == np.float32(-0.2)).all()
+    assert leader.began == [float(found[k].states[0, 0]) for k in (1, 2, 5, 6)]
+
+
+def test_not_all_tries_can_be_led():
+    assert BranchConfig(tries=2, led=1).share == 0.5
+    for wrong in ({"led": 6}, {"led": -1}, {"share": 0.0}, {"share": 1.5}):
+        with pytest.raises(ValueError, match="expected fewer that are led than tries"):
+            BranchConfig(**wrong)
 
 
 @pytest.mark.parametrize("horizon", [7, 8, 9])

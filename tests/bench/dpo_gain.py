@@ -81,6 +81,7 @@ class Arm:
     judge: str = ""  # of these: an arm (implicit reward against the cloned policy), or a reward
     acts: str = ""  # the arm whose policy acts, where nothing is learned
     start: str = "bc"  # the arm whose policy tries and goes on learning
+    led: int = 0  # of the tries of a state, those that the keypoint program leads
 
 
 MAIN = {
@@ -104,6 +105,12 @@ SOURCES = {
     "by all": Arm({"weights": ALL_TERMS}, {}),
 }
 PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.09, 0.18, 0.35)}
+LED = {
+    "led": Arm({}, {}, led=2),
+    "led winners": Arm({}, {"objective": "rwr"}, led=2),
+    "led twice": Arm({}, {}, start="led", led=2),
+    "led shuffled": Arm({"shuffle": True}, {}, led=2),
+}
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),
     "backbone, too": Arm({}, {"freeze": False}),
@@ -113,6 +120,7 @@ METHOD = {
 SETS = {
     "main": MAIN,
     "controls": CONTROLS,
+    "led": LED,
     "sources": SOURCES,
     "pairs": PAIRS,
     "method": METHOD,
@@ -173,8 +181,9 @@ class Cell:
         pairs = self.out / f"{name}.jsonl"
         if not pairs.exists():
             config = PreferConfig(**TOLD | arm.prefer)
-            rewards = self.rewards(config.weights, arm.start)
-            preferring.prefer(config, rewards, self.tries(arm.start), pairs, self.seed)
+            tries = self.tries(arm.start, arm.led)
+            rewards = self.rewards(config.weights, tries)
+            preferring.prefer(config, rewards, tries, pairs, self.seed)
         preferring.train_dpo(
             replace(DPO, **arm.learn),
             self.out / arm.start,
@@ -187,17 +196,18 @@ class Cell:
             label=f"{self.out.parent.name} {self.seed} {name}",
         )
 
-    def tries(self, policy: str = "bc") -> Path:
+    def tries(self, policy: str = "bc", led: int = 0) -> Path:
         """Of the policy of an arm, each from its own starts."""
         again = policy != "bc"
         config = CollectConfig(
             by="branch",
             seeds=self.setting.starts,
             first_seed=20_000 + 1_000 * self.seed + 500 * again,
-            branch=self.setting.branch,
+            branch=replace(self.setting.branch, led=led),
             runner=RunnerConfig(level=0.5),
         )
-        folder = self.out / (f"tries of {policy}" if again else "tries")
+        name = f"tries of {policy}" if again else "tries"
+        folder = self.out / (f"{name} led" if led else name)
         stages.collect(self.arena, config, folder, self.out / policy, existing="reuse")
         return folder
 
@@ -208,8 +218,8 @@ class Cell:
         stages.train_reward(config, data, learned, self.seed, existing="reuse")
         return str(learned)
 
-    def rewards(self, weights: dict[str, float], start: str) -> dict:
-        """Those that the terms name, with their scores of the tries of a policy."""
+    def rewards(self, weights: dict[str, float], tries: Path) -> dict:
+        """Those that the terms name, with their scores of the tries."""
         names = {term.removesuffix(RANK) for term in weights} - {OUTCOME}
         if "deviation" in names:  # it sees through the eye of a world model
             names.add("world_model")
@@ -217,7 +227,7 @@ class Cell:
             self._rewards[name] = self.reward(name) if name in LEARNED else name
         chosen = [self._rewards[name] for name in sorted(names)]
         rewards = score.load_rewards(chosen, [self.out / "demos"], VLAConfig().horizon)
-        score.score(rewards, self.tries(start))
+        score.score(rewards, tries)
         return rewards
 
 
