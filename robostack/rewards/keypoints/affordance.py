@@ -46,6 +46,7 @@ class KeypointAffordance(SavedReward):
     """
 
     name = "keypoints"
+    version = 2  # 1 knew no task that is found done
     learned_from: Starts | None = {}  # nothing
 
     def __init__(

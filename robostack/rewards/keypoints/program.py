@@ -129,13 +129,16 @@ class Program:
         return leg
 
     def _walk(self, tracks: Tracks) -> Iterator[tuple[int, Leg | None]]:
-        """The stage that each observation is in, by its number; after the last there is None."""
+        """The stage that each observation is in, by its number; after the last there is None. What
+        is found done is done; everything else begins with the first stage."""
         walk = [Leg(stage, tracks) for stage in self.stages]
         unmet = [leg.unmet for leg in walk]
         # a task that is done is lost again when its last goals are
         broken = np.stack([*(stage.broken(tracks) for stage in self.stages), unmet[-1]])
-        at = lost = 0
-        walk[0].begin(0)
+        found_done = len(tracks) and max(unmet[-1][0], self.stages[-1].broken(tracks)[0]) <= 0
+        at, lost = len(walk) if found_done else 0, 0
+        for leg in walk:
+            leg.begin(0)
         for t in range(len(tracks)):
             lost = lost + 1 if broken[at, t] > SLACK else 0
             before = at

@@ -281,6 +281,16 @@ def test_what_is_done_is_lost_at_once_when_it_is_undone():
     assert (progress[:, 1] == 1).tolist() == [False, True, True, False]
 
 
+def test_what_is_found_done_is_done_until_it_is_undone():
+    """But not where something does not hold that has to: that begins with the first stage."""
+    done = two_stages().progress(along(1.0, 1.0, 1.2, 1.0))
+    assert (done == 1).all(1).tolist() == [True, True, False, True]
+    kept = two_stages(keep=(Near("x", "y", 0.5),)).progress(along(1.0, 1.0))
+    assert not (kept == 1).any()
+    late = two_stages().progress(along(0.8, 1.0))  # not found done, and never came to y
+    assert not (late == 1).any()
+
+
 def test_it_goes_back_to_the_last_stage_that_still_holds():
     program = Program(
         ("*",),
