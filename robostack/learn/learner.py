@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -225,8 +226,10 @@ class Learner:
         with torch.no_grad():
             for name, kept in self._state().items():
                 kept.copy_(as_kept(tensors[name], kept))
-        for _ in range(step):
-            self.schedule.step()
+        with warnings.catch_warnings():  # the updates between were another process's
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step")
+            for _ in range(step):
+                self.schedule.step()
         self.step_count = step
         if self.average is not None:
             self.average.updates = step

@@ -150,6 +150,7 @@ def test_weights_that_come_in_half_precision_are_trained_in_full():
     assert (model.weight < 1).all() and model.weight.dtype == torch.float32
 
 
+@pytest.mark.filterwarnings("error:.*lr_scheduler")
 @pytest.mark.parametrize(
     "changes",
     [
