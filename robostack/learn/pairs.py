@@ -62,8 +62,8 @@ class PairLesson:
 class PairData:
     """Pairs over the episodes that they refer to.
 
-    A clip that is longer than a chunk is cut into windows one after the other, of which a lesson
-    looks at some. Raises PairError naming a pair whose two sides are the same actions.
+    A lesson looks at some of the windows of a clip, of a chunk each, which begin anywhere in it: at
+    those alone where the policy was asked, a few hundred pairs are soon known by heart. Raises PairError naming a pair whose two sides are the same actions.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class PairData:
                 f"the pair of {pair.group} needs actions {clip.start} to {clip.stop} of episode "
                 f"{clip.episode}, which has {length}"
             )
-        starts = np.arange(clip.start, clip.stop, self.data.horizon)
+        starts = np.arange(clip.start, max(clip.stop - self.data.horizon, clip.start) + 1)
         if clip.chunk is not None:
             starts = starts[:1]
         return np.array([self.data.row(self._index[clip.episode], t) for t in starts])

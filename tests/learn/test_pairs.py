@@ -1,4 +1,4 @@
-"""Pairs as batches: both sides share what they can, and long clips are cut into windows."""
+"""Pairs as batches: both sides share what they can, and of long clips some windows are seen."""
 
 import numpy as np
 import pytest
@@ -76,14 +76,22 @@ def test_a_chunk_that_was_never_executed_stands_at_its_observation(vla):
     assert torch.equal(seen.chosen.state[0], torch.from_numpy(TRIES["0"].states[2]))
 
 
-def test_clips_of_different_lengths_are_cut_into_windows_that_cover_them(vla):
+def test_windows_begin_anywhere_in_a_clip_and_end_within_it(vla):
     data = PairData(SPEC, 4, [pair("4", "5", stops=(16, 9))], TRIES)
-    assert [len(data.chosen[0]), len(data.rejected[0])] == [4, 3]
+    for side, name, last in ((data.chosen, "4", 12), (data.rejected, "5", 5)):
+        states = data.data.column("state")[side[0]]
+        assert np.array_equal(states, TRIES[name].states[: last + 1])
+        _, valid = data.data.chunks(side[0])
+        assert valid.all()
     seen = lesson(data, vla, windows=4)
-    starts = [torch.from_numpy(TRIES["4"].states[t]) for t in (0, 4, 8, 12)]
-    assert torch.equal(seen.chosen.state, torch.stack(starts))
     assert seen.noise.shape == (4 * 3, 4, 3) and len(seen) == 1
     assert all(f.shape == (1,) for f in errors(vla, seen))
+
+
+def test_a_clip_as_long_as_a_chunk_or_shorter_has_one_window_at_its_beginning(vla):
+    data = PairData(SPEC, 4, [pair("4", "5", stops=(4, 2))], TRIES)
+    assert [len(data.chosen[0]), len(data.rejected[0])] == [1, 1]
+    assert np.array_equal(data.data.column("state")[data.chosen[0]], TRIES["4"].states[:1])
 
 
 def test_every_window_of_a_clip_is_looked_at_in_time():
