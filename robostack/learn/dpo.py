@@ -50,8 +50,8 @@ class DPOConfig:
     batch: int = 16  # pairs a step
     windows: int = 2  # chunks that are looked at of a clip of several
     draws: int = 4  # noises and times per chunk
-    lr: float = 2e-4
-    freeze: bool = True  # leave the backbone as it is: it then looks once for policy and reference
+    lr: float = 3e-4
+    freeze: bool = False  # leave the backbone as it is: it then looks once for policy and reference
     warmup: int = 20
     average: float = 0.99
     beta: float = 50.0  # on the mean, not the sum, over steps and dims of a chunk

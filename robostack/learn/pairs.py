@@ -62,8 +62,9 @@ class PairLesson:
 class PairData:
     """Pairs over the episodes that they refer to.
 
-    A lesson looks at some of the windows of a clip, of a chunk each, which begin anywhere in it: at
-    those alone where the policy was asked, a few hundred pairs are soon known by heart. Raises PairError naming a pair whose two sides are the same actions.
+    A lesson looks at some of the windows of a clip, of a chunk each, which begin anywhere in it: of
+    those alone at which the policy was asked, a few hundred pairs are soon known by heart. Raises
+    PairError naming a pair whose two sides are the same actions.
     """
 
     def __init__(

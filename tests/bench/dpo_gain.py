@@ -113,7 +113,7 @@ LED = {
 }
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),
-    "backbone, too": Arm({}, {"freeze": False}),
+    "frozen backbone": Arm({}, {"freeze": True}),
     "no safeguard": Arm({}, {"safeguard": 0.0}),
     "no anchor": Arm({}, {"anchor": 0.0}),
 }
