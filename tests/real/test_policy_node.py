@@ -29,6 +29,7 @@ from robostack.real.messages import read_chunk, write_named
 from robostack.real.nodes.commanding import FAREWELLS
 from robostack.real.nodes.node import COMMAND, PUBLISH, Spin, connect
 from robostack.real.nodes.policy_node import make
+from robostack.real.samples import Limits
 
 DOMAIN = 82
 H = 4  # rows of the tiny policy's chunks
@@ -52,7 +53,10 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("policy")
     save_policy(folder / "good", CONFIG.spec)
     save_policy(folder / "other", replace(CONFIG.spec, control_hz=10.0))
-    (folder / "robot.yaml").write_text(yaml.safe_dump(describe(CONFIG), sort_keys=False))
+    late = Limits(max_age=10.0, max_skew=10.0)  # of a machine that is busy for a moment
+    patient = replace(CONFIG, camera_limits=late, state_limits=late)
+    for name, robot in (("robot", CONFIG), ("patient", patient)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(describe(robot), sort_keys=False))
     return folder
 
 
@@ -66,8 +70,8 @@ def stage():
 class Desk:
     """A policy node and an operator who listens and calls services, over DDS."""
 
-    def __init__(self, files, *parameters, policy="good"):
-        given = [f"robot:={files}/robot.yaml", f"policy:={files / policy}", *parameters]
+    def __init__(self, files, *parameters, policy="good", robot="robot"):
+        given = [f"robot:={files}/{robot}.yaml", f"policy:={files / policy}", *parameters]
         args = ["--ros-args", *(word for p in given for word in ("-p", p))]
         self.context = connect(args, domain_id=DOMAIN)
         self.operator = Node("operator", context=self.context)
@@ -174,7 +178,7 @@ def test_the_same_seed_draws_the_same_and_another_try_another(desk):
 
 
 def test_a_stop_is_told_at_once_and_repeated(desk):
-    desk = desk("task:=lift", "autostart:=true")
+    desk = desk("task:=lift", "autostart:=true", robot="patient")
     desk.start()
     wait_for(lambda: desk.chunks, "chunks")
     wait_for(lambda: sum(alive for _, alive in desk.alive) > 10, "a heartbeat")
@@ -190,7 +194,7 @@ def test_a_stop_is_told_at_once_and_repeated(desk):
 
 
 def test_the_heartbeat_does_not_wait_for_the_policy(desk):
-    desk = desk("task:=lift", "autostart:=true")
+    desk = desk("task:=lift", "autostart:=true", robot="patient")
     desk.start()
     wait_for(lambda: desk.chunks, "chunks")
     planner, go_on = desk.policy._loaded.planner, threading.Event()

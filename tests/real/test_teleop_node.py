@@ -288,8 +288,8 @@ def test_a_tracked_hand_moves_the_arm_with_it_and_no_further_than_itself(table):
     wait_for(further, "the way of the hand")
     table.wire.repeated.pop("teleop/pose")  # it is lost where it is
     table.rests()
-    # what a machine that is busy missed is not caught up
-    assert 0.06 < table.at[0] <= place[0] - 5.0 + 1e-3 and table.at[1] == 0
+    # what a machine that is busy missed is not caught up; lost at speed it stops within millimetres
+    assert 0.06 < table.at[0] <= place[0] - 5.0 + 5e-3 and table.at[1] == 0
     grip[:], there = [0, 0], table.at.copy()
     place[0] = 1.0  # the clutch: with the grip open only the hand moves
     saying(table, PoseStamped, "teleop/pose", pose)
