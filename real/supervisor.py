@@ -147,6 +147,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _end_with_parent() -> None:
-    """In the child: SIGINT when the supervisor dies, however it does. Only Linux has it."""
+    """In the child: SIGINT when the supervisor dies, however it does. Only Linux has it.
+
+    It may come several times, once for each thread that the supervisor had: nodes take a second
+    one for the first.
+    """
     if sys.platform == "linux":
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)

@@ -19,7 +19,8 @@ from pathlib import Path
 home = Path(os.environ["DIARY"])
 name = sys.argv[sys.argv.index("-r") + 1].split("=")[1]
 
-def stopped(*_):
+def stopped(number, _):
+    signal.signal(number, signal.SIG_IGN)  # a supervisor's end is told once a thread that it had
     with (home / "stopped").open("a") as file:
         file.write(name + "\\n")
     if name != "deaf":
