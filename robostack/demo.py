@@ -22,9 +22,9 @@ from robostack.learn.reward import RewardConfig
 from robostack.learn.rl import RLConfig
 from robostack.learn.run import finished, write_json
 from robostack.practising import TrainRLConfig
-from robostack.prefer.compare import PreferConfig
+from robostack.prefer.compare import OUTCOME, PreferConfig
 from robostack.rewards.load import LEARNED
-from robostack.sim.arena import Arena
+from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig
 from robostack.sim.worker import RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig
@@ -48,12 +48,18 @@ class DemoConfig:
     bc: BCConfig = field(default_factory=BCConfig)
     tries: CollectConfig = field(
         default_factory=lambda: CollectConfig(
-            by="branch", seeds=24, first_seed=20_000, runner=RunnerConfig(level=0.5)
+            by="branch",
+            seeds=40,
+            first_seed=20_000,
+            branch=BranchConfig(span=32),  # what a chunk has done shows; what came later does not
+            runner=RunnerConfig(level=0.5),
         )
     )
     reward: RewardConfig = field(default_factory=lambda: RewardConfig(steps=300))
     exam: int = 5  # start states of the small exam that the rewards sit; 0: none is held
-    prefer: PreferConfig = field(default_factory=PreferConfig)
+    prefer: PreferConfig = field(
+        default_factory=lambda: PreferConfig(weights={OUTCOME: 1.0, "keypoints": 1.0}, keep=0.7)
+    )
     dpo: DPOConfig = field(default_factory=DPOConfig)
     rl: TrainRLConfig = field(
         default_factory=lambda: TrainRLConfig(

@@ -46,7 +46,7 @@ class DPOConfig:
     """Preference learning from an existing policy."""
 
     objective: Literal["dpo", "rwr"] = "dpo"
-    steps: int = 400
+    steps: int = 600
     batch: int = 16  # pairs a step
     windows: int = 2  # chunks that are looked at of a clip of several
     draws: int = 4  # noises and times per chunk

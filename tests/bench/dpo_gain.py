@@ -58,7 +58,7 @@ TASKS = {
     "tabletop/pick": Setting(400, 8000, branch(points=5, every=15, span=32)),
 }
 TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}, "keep": 0.7}  # what differs of all preferences
-DPO = DPOConfig(steps=600)
+DPO = DPOConfig()
 ALL_TERMS = {
     OUTCOME: 1.0,
     "keypoints": 1.0,

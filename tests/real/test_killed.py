@@ -170,5 +170,6 @@ def test_every_node_may_be_killed_while_the_arm_moves(crowd):
     time.sleep(0.2)
     assert np.array_equal(crowd.robot._env.actions[-1], stays)
     last = crowd.executed[-1][2]
-    assert np.abs(last - stays)[:2].max() < 2 * crowd.speed / HZ  # what it was told last
+    # what it was told last, or the one after that, which nobody heard
+    assert np.abs(last - stays)[:2].max() < 2.5 * crowd.speed / HZ
     assert crowd.legal() > 100
