@@ -183,6 +183,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_and_its_jobs_are_done_again(tmp_path, capfd):
     with Pool(line_env, 2) as pool:
         assert list(pool.run(times_ten, [(n,) for n in range(4)])) == [0, 10, 20, 30]  # all are up

@@ -51,6 +51,7 @@ def test_a_killed_actor_is_replaced_and_its_jobs_are_done_again(pool, tmp_path, 
     assert pool.lost == 1 and "an actor was lost" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_actor_that_hangs_is_replaced(pool, tmp_path, capfd):
     assert list(pool.run(times_ten, [(n,) for n in range(4)])) == [0, 10, 20, 30]  # all are up
     pool.patience = 5

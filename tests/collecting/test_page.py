@@ -252,6 +252,7 @@ def require_lifted(shelves):
     assert episode.images["agentview"].shape[1:] == (64, 64, 3)  # whatever was shown
 
 
+@pytest.mark.slow
 def test_a_person_at_the_websocket_lifts_the_cube(driven):
     with opened(driven.page) as socket:
         count = 0

@@ -46,6 +46,7 @@ def store(tmp_path):
     return store
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_only_whole_episodes(tmp_path):
     store = Store.create(tmp_path / "store", SPEC)
     done = subprocess.run(

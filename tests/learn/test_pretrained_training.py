@@ -67,6 +67,7 @@ def test_activations_computed_again_teach_the_same(kind, config, new_run):
     assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
 
 
+@pytest.mark.slow
 def test_tokens_teach_the_backbone_what_the_flow_alone_does_not(config, new_run):
     """Their loss falls, and is told beside the flow's."""
     run = new_run("a")

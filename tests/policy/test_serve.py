@@ -146,6 +146,7 @@ def test_a_client_that_asks_without_waiting_does_not_keep_others_waiting():
             assert served.server.metrics.requests - before <= 4  # ours among them
 
 
+@pytest.mark.slow
 def test_health_is_told_while_the_policy_thinks():
     with serving(steps=1000) as served, RemotePolicy(served.url) as remote:
         thread = threading.Thread(target=remote.plan, args=(SEEN,))

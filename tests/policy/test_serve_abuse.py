@@ -70,6 +70,7 @@ def frame(opcode, payload, masked=True, declared=None):
     return head + (bytes(4) if masked else b"") + payload
 
 
+@pytest.mark.slow
 def test_hundreds_of_damaged_messages_are_answered_with_one_line_each(served):
     rng, refused = np.random.default_rng(1), 0
     with talking(served) as client:

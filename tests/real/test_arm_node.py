@@ -308,6 +308,7 @@ def test_a_controller_that_does_not_obey_stops_the_arm(stage, monkeypatch, refus
     until(lambda: wire.ask("arm/estop_reset").success and wire.source == POLICY)
 
 
+@pytest.mark.slow
 def test_a_gripper_that_refuses_is_asked_again(stage, monkeypatch):
     server = Pretended(monkeypatch, gripper="ParallelGripperCommand")
     server.refused.add("hand/cmd")

@@ -38,6 +38,7 @@ def test_a_service_answers_and_may_refuse(offered):
     assert call("arm/enable", "False", 20, DOMAIN) == Answer(True, "enabled: False")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_called_is_said_with_what_can(offered):
     with pytest.raises(TimeoutError, match="nobody offers recorder/start .*left/recorder/start"):
         call("recorder/start", None, 3, DOMAIN)

@@ -102,6 +102,7 @@ def test_full_pictures_are_coded_only_while_somebody_listens(desk):
     assert seconds(desk.full[0][0].header.stamp) in twin  # of one moment, one stamp
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_lost_says_so_and_comes_back(desk, pictures):
     desk.hear(DiagnosticArray, "/diagnostics", desk.told)
     wait_for(lambda: len(desk.small) > 3, "pictures")

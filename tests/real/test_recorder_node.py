@@ -100,6 +100,7 @@ def test_an_episode_from_start_to_success_is_one_of_the_store(desk, tmp_path):
     assert len(episode) >= 15
 
 
+@pytest.mark.slow
 def test_what_a_policy_saw_live_is_in_the_bag_that_was_recorded_beside_it(desk, tmp_path):
     """A listener as the policy node has it looks at each command, over DDS, while the recorder
     writes. Neither hears a message at the very time of the other: a look may lack a joint's newest
@@ -127,6 +128,7 @@ def test_what_a_policy_saw_live_is_in_the_bag_that_was_recorded_beside_it(desk, 
     assert off.max() <= 2 * 0.3 + 1e-6, "what moves in two periods at most: a late message"
 
 
+@pytest.mark.slow
 def test_a_start_is_refused_while_a_topic_does_not_come_at_its_rate(desk, stage, tmp_path):
     desk.steady()
     stage.silent.add("hand/image_raw/compressed")
@@ -173,6 +175,7 @@ def test_a_disk_that_fails_ends_the_episode_and_is_told_of(desk, tmp_path):
     assert desk.call("keep")[0]
 
 
+@pytest.mark.slow
 def test_an_episode_that_was_forgotten_is_kept_and_ended(stage, config, tmp_path):
     desk = Desk(config, tmp_path / "bags", "task:=lift", "longest:=1.0")
     try:
@@ -222,6 +225,7 @@ def test_a_recorder_with_a_wrong_parameter_does_not_start(config, tmp_path, para
         context.try_shutdown()
 
 
+@pytest.mark.slow
 def test_two_arms_are_recorded_apart(config, tmp_path):
     stages = [Stage(DOMAIN, namespace=arm) for arm in ("left", "right")]
     desk = Desk(config, tmp_path / "bags", "task:=lift", "topics:=['/tf_like:std_msgs/msg/String']",

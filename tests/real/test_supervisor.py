@@ -87,6 +87,7 @@ def test_ctrl_c_stops_the_policy_first_and_the_arm_last(diary):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_the_end_of_an_essential_node_ends_all_and_that_of_another_does_not(diary):
     lines = []
     processes = [process("arm"), process("brief", essential=True)]

@@ -125,6 +125,7 @@ def _keys(statuses):
     return {item.key for status in statuses if status.name == "monitor" for item in status.values}
 
 
+@pytest.mark.slow
 def test_the_monitor_misses_a_node_that_fell_silent(bench, monkeypatch):
     monkeypatch.setattr("robostack.real.nodes.monitor_node.GONE", 1.5)
     publisher = bench.node.create_publisher(DiagnosticArray, "/diagnostics", 10)

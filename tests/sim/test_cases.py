@@ -14,6 +14,7 @@ def played(request):
     env.close()
 
 
+@pytest.mark.slow
 def test_every_kind_came_out_as_it_is_called(played):
     env, episodes = played
     labels = {e.label for e in episodes}

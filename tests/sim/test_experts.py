@@ -81,6 +81,7 @@ def test_pointing_down_fits_the_cube_with_the_least_turn(now, wanted):
     assert quarters == pytest.approx(round(quarters), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_noise_of_an_expert_is_fixed_by_the_seed_and_spares_the_gripper(blind):
     lift, actions = blind("Lift"), []
     for seed, noise in ((0, 0.2), (0, 0.2), (1, 0.2), (0, 0.0)):

@@ -61,6 +61,7 @@ def test_an_unknown_back_end_lists_the_valid_ones(monkeypatch):
         gl.require_backend()
 
 
+@pytest.mark.slow
 def test_physics_runs_where_the_chosen_back_end_is_missing():
     code = (
         "from robostack.sim.env import EnvConfig, make_env\n"

@@ -92,6 +92,7 @@ def test_closing_a_renderer_leaves_the_pictures_of_another_alone(lift, renderers
     assert np.array_equal(lean.render(lift.data.qpos)["agentview"], before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("camera", ["agentview", "robot0_eye_in_hand"])
 def test_the_stock_profile_is_the_picture_that_robosuite_makes(camera):
     import robosuite

@@ -489,6 +489,7 @@ CHAT = (
 )
 
 
+@pytest.mark.slow
 def test_the_nonsense_of_a_random_model_is_refused_and_not_believed(tmp_path):
     import transformers
     import vlms
