@@ -18,6 +18,7 @@ import rl_rollouts  # noqa: E402
 
 from robostack.learn.bc import BCConfig  # noqa: E402
 from robostack.learn.reward import RewardConfig  # noqa: E402
+from robostack.learn.run import finished  # noqa: E402
 from robostack.policy.backbone import SmallConfig  # noqa: E402
 from robostack.policy.expert import ExpertConfig  # noqa: E402
 from robostack.policy.vla import VLAConfig  # noqa: E402
@@ -147,7 +148,7 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     tiny = rl_rollouts.Setting(2, 2, seeds=1, iterations=2, episodes=2)
     monkeypatch.setitem(rl_rollouts.TASKS, "Lift", tiny)
     few = {"updates": 1, "batch": 2, "draws": 1, "critic_updates": 1}
-    arms = {"ppo": few | {"algorithm": "ppo"}}
+    arms = {"ppo": few | {"algorithm": "ppo"}, "led-longer": few}
     monkeypatch.setattr(rl_rollouts, "ARMS", arms)
     make_little(monkeypatch, rl_rollouts, "Arena", "EnvConfig", "BCConfig")
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
@@ -166,6 +167,13 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["rollouts"] == 4 and told["success_rate"] <= 1 and told["ci95"][0] >= 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+    monkeypatch.setattr(sys, "argv", [*words, "--arm", rl_rollouts.CEILING])
+    rl_rollouts.main()
+    folder = tmp_path / "Lift" / "seed-0"
+    assert finished(folder / "more-demos")["episodes"] == 4  # as many as rollouts
+    assert (
+        json.loads((folder / rl_rollouts.CEILING / "run.json").read_text())["config"]["steps"] == 2
+    )
 
 
 def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, monkeypatch, capsys):

@@ -76,7 +76,13 @@ ALGORITHMS = {
     "rlpd": {"algorithm": "rlpd", "updates": 600},
 }
 CLONING = "more cloning"
-SETS = {"main": [*MAIN, CLONING], "longer": list(LONGER), "algorithms": list(ALGORITHMS)}
+CEILING = "more demonstrations"  # as many as rollouts, of the same starts
+CLONED = {CLONING: "led", CEILING: "led-longer"}  # for as many steps as these practise
+SETS = {
+    "main": [*MAIN, CLONING],
+    "longer": [*LONGER, CEILING],
+    "algorithms": list(ALGORITHMS),
+}
 ARMS = MAIN | LONGER | ALGORITHMS
 EXPLORE = 0.025  # by which rollouts are pulled aside, where no likelihood is asked for
 
@@ -106,10 +112,8 @@ class Cell:
 
     def learn(self, name: str) -> None:
         folder, demos = self.out / name, [self.out / "demos"]
-        if name == CLONING:
-            rl = self.config("led").rl
-            longer = BCConfig(steps=rl.iterations * rl.updates, lr=rl.lr)
-            stages.train_bc(longer, demos, folder, self.seed, self.out / "bc", existing="reuse")
+        if name in CLONED:
+            self.clone_longer(name, folder, demos)
             return
         config = self.config(name)
         rewards = score.load_rewards(list(config.weights), demos, VLAConfig().horizon)
@@ -118,12 +122,21 @@ class Cell:
             self.arena, config, *given, existing="reuse", label=f"{self.label} {name}"
         )
 
+    def clone_longer(self, name: str, folder: Path, demos: list[Path]) -> None:
+        rl = self.config(CLONED[name]).rl
+        if name == CEILING:
+            more = CollectConfig(seeds=rl.iterations * rl.episodes, first_seed=rl.first_seed)
+            demos = [*demos, self.out / "more-demos"]
+            stages.collect(self.arena, more, demos[-1], existing="reuse")
+        longer = BCConfig(steps=rl.iterations * rl.updates, lr=rl.lr)
+        stages.train_bc(longer, demos, folder, self.seed, self.out / "bc", existing="reuse")
+
     def policies(self, name: str) -> dict[int, Path]:
         """By the number of rollouts that each learned from."""
         folder = self.out / name
         if name == "bc":
             return {0: folder}
-        if name == CLONING:
+        if name in CLONED:
             return {self.setting.iterations * self.setting.episodes: folder}
         each = self.config(name).rl.episodes
         kept = sorted((folder / "rollout-policy").iterdir())
@@ -185,7 +198,7 @@ def curves(about: dict) -> str:
 
 def main() -> None:
     quick = "Lift, seed 0, main arm, n = 100"
-    cells = parser(__doc__, quick, TASKS, SETS, [*ARMS, CLONING])
+    cells = parser(__doc__, quick, TASKS, SETS, [*ARMS, *CLONED])
     cells.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
     args = cells.parse_args()
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
