@@ -225,13 +225,13 @@ class Batch:
             )
         return found
 
-    def _trials(self, asked: list[tuple[Cell, int]]) -> Iterator[tuple[Trial]]:
+    def _trials(self, asked: list[tuple[Cell, int]], gallery: Gallery) -> Iterator[tuple[Trial]]:
         """Trials still to be played; each is noted in `asked`."""
         config = self.config
-        film = config.videos > 0 and config.env.render != "none"
+        films = config.videos > 0 and config.env.render != "none"
         for cell, seed in self.ledger.missing():
             asked.append((cell, seed))
-            source = self.policies[cell.policy].source
+            source, film = self.policies[cell.policy].source, films and gallery.wants(cell)
             yield (Trial(source, self.envs[cell], config.runner, config.noise, seed, film),)
 
     def play(self) -> dict:
@@ -245,7 +245,7 @@ class Batch:
             open_pool(make_worker, self.config.env, self.workers, missing, isolate=True) as pool,
             Board(ledger, self.warnings()) as board,
         ):
-            for outcome in pool.outcomes(play, self._trials(asked)):
+            for outcome in pool.outcomes(play, self._trials(asked, gallery)):
                 cell, seed = asked.pop(0)
                 if outcome.kind == Unplayable.__name__:
                     ledger.complain(outcome.error.split("\n\n")[0].partition(": ")[2], cell)

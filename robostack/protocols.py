@@ -36,6 +36,15 @@ class Snapshots(Protocol):
         """Return to the snapshot; what follows is what would have followed then, bit for bit."""
 
 
+@runtime_checkable
+class Renders(Protocol):
+    """What simulators add: a picture takes as long as the physics, and need not be made where
+    nobody looks."""
+
+    def step_unseen(self, action: np.ndarray) -> Step:
+        """What `step` does and returns, but for the pictures, of which the observation has none."""
+
+
 class Leader(Env, Protocol):
     """An environment that acts upon another one, and can take over from there."""
 

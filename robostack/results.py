@@ -149,17 +149,28 @@ class Gallery:
         ]
         return found
 
+    def wants(self, cell: Cell) -> bool:
+        """Whether something of another episode of the cell may still be kept. A cell that never
+        fails is filmed to its end: its first failure is the one to be seen."""
+        return self._open_grid(cell) or self._open(cell, True) or self._open(cell, False)
+
+    def _open(self, cell: Cell, success: bool) -> bool:
+        have = self.out.glob(f"videos/{self._name(cell, success, '[0-9]*')}.webm")
+        return len(list(have)) < self.most[success]
+
+    def _open_grid(self, cell: Cell) -> bool:
+        return len(list(self.out.glob(f"ends/{cell.slug}--end-[0-9]*.png"))) < COLUMNS
+
     def add(self, cell: Cell, seed: int, success: bool, film: np.ndarray) -> None:
         """`film` u8[T+1, H, W, 3]."""
         side = max(TILE, film.shape[1])
         folder = self.out / "videos"
-        have = list(folder.glob(f"{self._name(cell, success, '[0-9]*')}.webm"))
         last = figures.framed(film[-1:], success, TILE)[0]
         (self.out / "ends").mkdir(exist_ok=True)
-        if len(list((self.out / "ends").glob(f"{cell.slug}--end-[0-9]*.png"))) < COLUMNS:
+        if self._open_grid(cell):
             with _aside(self.out / "ends" / f"{cell.slug}--end-{seed}.png") as path:
                 cv2.imwrite(str(path), last[..., ::-1])
-        if len(have) < self.most[success]:
+        if self._open(cell, success):
             folder.mkdir(exist_ok=True)
             frames = figures.framed(film, success, side)
             with _aside(folder / f"{self._name(cell, success, seed)}.webm") as path:

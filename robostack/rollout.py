@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from robostack.protocols import Env, Leader, Policy, Snapshots, Watcher
+from robostack.protocols import Env, Leader, Policy, Renders, Snapshots, Watcher
 from robostack.types import Episode, Observation, RobotSpec, Step
 
 STOPPED = "stopped"  # label of an episode that ended because its watcher said so
@@ -23,6 +23,7 @@ class Recorder:
     seed: int
     group: str = ""
     label: str = ""
+    pictures: bool = True  # else the episode is one of a robot without cameras
     steps: list[Step] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
 
@@ -34,10 +35,11 @@ class Recorder:
 
     def episode(self) -> Episode:
         seen = [step.observation for step in self.steps]
-        last = self.steps[-1]
+        last, spec = self.steps[-1], self.env.spec
+        spec = spec if self.pictures else replace(spec, cameras={})
         return Episode(
             states=np.stack([o.state for o in seen]),
-            images={name: np.stack([o.images[name] for o in seen]) for name in seen[0].images},
+            images={name: np.stack([o.images[name] for o in seen]) for name in spec.cameras},
             stamps=np.array([o.stamp for o in seen], np.float64),
             actions=np.stack(self.actions).astype(np.float32),
             task=seen[0].task,
@@ -45,7 +47,7 @@ class Recorder:
             terminated=last.terminated,
             source=self.source,
             seed=self.seed,
-            spec=self.env.spec,
+            spec=spec,
             keypoints={
                 name: np.stack([step.keypoints[name] for step in self.steps])
                 for name in self.steps[0].keypoints
@@ -68,6 +70,7 @@ def rollout(
     group: str = "",
     label: str = "",
     stop: Watcher | None = None,
+    pictures: bool = True,
 ) -> Episode:
     """One try: until the environment ends it, `stop` says that it is done, or after `max_steps`
     actions.
@@ -78,17 +81,23 @@ def rollout(
     `stop` is told every observation; the rest of a chunk is dropped when it says so, though not
     before the first action. Such an episode has the label STOPPED; `terminated` and `success`
     stay the environment's verdict, so that one can see whether it was right.
+
+    Without `pictures` the episode has neither these nor cameras, and an environment that renders
+    makes only those that the policy is shown: one a chunk (with `stop`, which looks at all, every
+    one).
     """
     if stop is not None and label:
         raise ValueError(f"label={label!r}: a try with a watcher gets its label from that")
     policy.reset(seed if policy_seed is None else policy_seed)
     first = env.reset(seed) if start is None else start
-    record = Recorder(env, source, seed, group, label, [first])
+    record = Recorder(env, source, seed, group, label, pictures, [first])
+    sparing = not pictures and stop is None and isinstance(env, Renders)
     if stop is not None:
         stop.see(first.observation)
     while True:
-        for action in policy.act(record.steps[-1].observation):
-            step = env.step(action)
+        chunk = policy.act(record.steps[-1].observation)
+        for k, action in enumerate(chunk, 1):
+            step = (env.step_unseen if sparing and k < len(chunk) else env.step)(action)
             record.take(action, step)
             full = max_steps is not None and len(record.actions) >= max_steps
             stopped = stop is not None and stop.see(step.observation)
@@ -171,7 +180,8 @@ def branches(
             found.append(replace(episode, source=LED) if by_lead else episode)
         start = env.restore(here)
         trunk_seed = hash_seed(seed, point, tries)
-        rollout(env, policy, seed, start=start, policy_seed=trunk_seed, max_steps=every)
+        how = {"policy_seed": trunk_seed, "max_steps": every, "pictures": False}
+        rollout(env, policy, seed, start=start, **how)
     return found
 
 

@@ -9,9 +9,11 @@ Each raises AssertionError with one sentence saying what was expected and what c
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from robostack.protocols import Env, Policy, Reward, Snapshots
+from robostack.protocols import Env, Policy, Renders, Reward, Snapshots
 from robostack.rollout import rollout
 from robostack.types import Episode, Observation, Step
 
@@ -39,7 +41,8 @@ def check_env(env: Env, seed: int = 0, steps: int = 5) -> None:
     """The contract of an environment, on a few random actions. The caller closes it.
 
     Same seed, same start; observations as the spec says; time that moves on; bad actions refused
-    with ValueError; with snapshots: what follows a restore is what followed the first time.
+    with ValueError; with snapshots: what follows a restore is what followed the first time; where
+    pictures can be left out: nothing else differs.
     """
     first = env.reset(seed)
     _check_step(env, first, "reset")
@@ -70,6 +73,17 @@ def check_env(env: Env, seed: int = 0, steps: int = 5) -> None:
         assert all(_same(a.observation, b.observation) for a, b in zip(before, after)), (
             "restore: the same actions after a restore led elsewhere"
         )
+    if isinstance(env, Renders):
+        env.reset(seed)
+        seen = [env.step(action) for action in actions]
+        env.reset(seed)
+        for action, step in zip(actions, seen):
+            blind = env.step_unseen(action)
+            assert not blind.observation.images, "step_unseen: it has pictures"
+            pictured = replace(blind.observation, images=step.observation.images)
+            assert _same(step.observation, pictured) and blind.success == step.success, (
+                "step_unseen: it led elsewhere than step"
+            )
 
 
 def check_policy(policy: Policy, env: Env, seed: int = 0) -> Episode:

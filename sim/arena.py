@@ -102,7 +102,8 @@ def play(worker: Worker, trial: Trial) -> Played:
     timed, begin = Timed(policy), time.perf_counter()
     # a policy draws what it draws in `_roll`, so that a stage's evaluation is this one's
     drawn = trial.seed if trial.policy in (EXPERT, RANDOM) else hash_seed(trial.seed, 0)
-    episode = rollout(env, timed, trial.seed, policy_seed=drawn, stop=watcher)
+    how = {"policy_seed": drawn, "stop": watcher, "pictures": trial.film}
+    episode = rollout(env, timed, trial.seed, **how)
     film = next(iter(episode.images.values()), None) if trial.film else None
     return Played(
         success=bool(episode.success),

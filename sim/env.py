@@ -143,6 +143,14 @@ class SimEnv(abc.ABC):
         return self._look()
 
     def step(self, action: np.ndarray) -> Step:
+        self._act(action)
+        return self._look()
+
+    def step_unseen(self, action: np.ndarray) -> Step:
+        self._act(action)
+        return self._look(pictures=False)
+
+    def _act(self, action: np.ndarray) -> None:
         action = np.asarray(action)
         if action.shape != (self.spec.action_dim,) or not np.isfinite(action).all():
             raise ValueError(
@@ -151,13 +159,12 @@ class SimEnv(abc.ABC):
             )
         self._advance(self._perturb.act(self.spec.clip(action).astype(float)))
         self._steps += 1
-        return self._look()
 
-    def _look(self) -> Step:
+    def _look(self, pictures: bool = True) -> Step:
         # MuJoCo integrates last and leaves the poses one substep behind; this changes no dynamics
         mujoco.mj_fwdPosition(self.model, self.data)
         observation = Observation(
-            images=self._perturb.images(self._render(), self._steps),
+            images=self._perturb.images(self._render(), self._steps) if pictures else {},
             state=self._perturb.state(self._state(), self._steps).astype(np.float32),
             task=self.instruction,
             stamp=self._steps / self.spec.control_hz,

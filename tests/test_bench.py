@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parent / "bench"))
 
 import dataset_read  # noqa: E402
 import dpo_gain  # noqa: E402
+import evaluation_speed  # noqa: E402
 import outcomes  # noqa: E402
 import reward_exam  # noqa: E402
 import rl_rollouts  # noqa: E402
@@ -141,6 +142,15 @@ def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
         assert told[f"{way}_per_s"] > 0
     assert told["loader_per_s"].keys() == {"1"} and told["loader_per_s"]["1"] > 0
     assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]
+
+
+@pytest.mark.slow
+def test_what_is_not_rendered_changes_no_episode(monkeypatch, capsys):
+    words = ["evaluation_speed.py", "--tasks", "Lift", "--episodes", "1", "--horizon", "20"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert evaluation_speed.main() == 0
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert row["same"] and row["ratio"] > 0
 
 
 @pytest.mark.slow

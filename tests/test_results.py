@@ -173,6 +173,18 @@ def test_all_failures_are_filmed_up_to_a_cap_and_the_first_two_successes(tmp_pat
     assert len(list((tmp_path / "ends").iterdir())) == COLUMNS
 
 
+def test_films_are_wanted_until_nothing_of_another_episode_would_be_kept(tmp_path):
+    gallery, wanted = Gallery(tmp_path, failures=3), []
+    for seed in range(COLUMNS + 4):
+        wanted.append(gallery.wants(A))
+        gallery.add(A, seed, seed % 2 == 0, FILM)
+    assert wanted == [True] * COLUMNS + [False] * 4
+    assert not Gallery(tmp_path, failures=3).wants(A) and gallery.wants(B)
+    for seed in range(COLUMNS + 4):
+        gallery.add(B, seed, True, FILM)
+    assert gallery.wants(B)  # its first failure may come yet
+
+
 def test_a_gallery_that_goes_on_does_not_begin_to_count_anew(tmp_path):
     for seed in range(4):
         Gallery(tmp_path, failures=2).add(A, seed, False, FILM)

@@ -70,6 +70,15 @@ def test_a_snapshot_that_forgets_something_fails(env):
         check_env(Forgetful(env))
 
 
+def test_an_unseen_step_that_is_another_one_fails(env):
+    class Idle(Wrapped):
+        def step_unseen(self, action):
+            return self.env.step_unseen(np.zeros(7))
+
+    with pytest.raises(AssertionError, match="step_unseen: it led elsewhere"):
+        check_env(Idle(env))
+
+
 def test_policies_pass_and_a_drifting_one_fails(env):
     check_policy(ScriptedExpert(env, noise=0.1), env)
     vla = VLA(tiny_size(8, layers=1, width=32), env.spec)

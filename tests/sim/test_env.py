@@ -2,19 +2,20 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from played import content, draw, play, same
 
-from robostack.protocols import Env, Snapshots
+from robostack.protocols import Env, Renders, Snapshots
 from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, ScriptedExpert, make_env
 
 
 def test_it_is_an_env_with_snapshots_that_shows_what_its_spec_says(lift):
-    assert isinstance(lift, Env) and isinstance(lift, Snapshots)
+    assert isinstance(lift, Env) and isinstance(lift, Snapshots) and isinstance(lift, Renders)
     seen = lift.reset(0).observation
     assert seen.state.shape == (lift.spec.state_dim,)
     assert {n: i.shape[:2] for n, i in seen.images.items()} == lift.spec.cameras
@@ -34,6 +35,41 @@ def test_the_same_seed_and_actions_give_the_same_episode(lift):
         lift.reset(3)
         runs.append(play(lift, draw(6)))
     assert same(*runs)
+
+
+class Chunks:
+    """Draws chunks of four, and counts the pictures that it was shown."""
+
+    def reset(self, seed):
+        self.rng, self.shown = np.random.default_rng(seed), []
+
+    def act(self, observation):
+        self.shown.append(observation.images["agentview"].copy())
+        return self.rng.uniform(-1, 1, (4, 7)).astype(np.float32)
+
+
+def test_without_pictures_a_try_is_the_same_and_only_what_the_policy_sees_is_rendered(
+    lift, monkeypatch
+):
+    policy, render, made = Chunks(), lift.renderer.render, []
+    monkeypatch.setattr(lift.renderer, "render", lambda qpos: made.append(1) or render(qpos))
+    whole = rollout(lift, policy, 3, max_steps=10)
+    assert len(made) == 11
+    assert np.array_equal(policy.shown, whole.images["agentview"][:-1:4])
+    made.clear()
+    bare = rollout(lift, policy, 3, max_steps=10, pictures=False)
+    assert len(made) == len(policy.shown) == 3
+    assert np.array_equal(policy.shown, whole.images["agentview"][:-1:4])
+    assert not bare.images and np.array_equal(bare.states, whole.states)
+    assert np.array_equal(bare.actions, whole.actions) and bare.success == whole.success
+    assert all(np.array_equal(bare.keypoints[k], v) for k, v in whole.keypoints.items())
+
+
+def test_who_watches_a_try_sees_every_picture_of_it(lift):
+    seen = []
+    watcher = SimpleNamespace(see=lambda observation: seen.append(observation.images) or False)
+    rollout(lift, Chunks(), 3, max_steps=6, stop=watcher, pictures=False)
+    assert len(seen) == 7 and all(images.keys() == lift.spec.cameras.keys() for images in seen)
 
 
 @pytest.mark.parametrize(
