@@ -148,21 +148,25 @@ def evaluate(
     against: Path | None = None,
     existing: Existing = "refuse",
     label: str = "evaluate",
+    pictures: bool = True,
 ) -> dict:
     """Success rate with its interval, episodes kept in `out/store`.
 
     `against` names another evaluation on the same seeds; the summary then holds McNemar's p.
+    Without `pictures` the same episodes are kept without any, which is faster.
     """
     other = _other(against, config)
     settings = to_dict(config) | {"env": to_dict(arena.config), "policy": str(policy)}
+    settings |= {} if pictures else {"pictures": False}
     require_policy(policy, edited=True)
     run = Run(out, "evaluate", settings, config.first_seed, existing)
     if run.done:
         return run.done
     seeds = list(range(config.first_seed, config.first_seed + config.episodes))
     folder = policy_folder(policy)
+    how = {"label": label, "pictures": pictures}
     store = gather(
-        run.path / "store", seeds, lambda s: arena.rollouts(folder, config.runner, s, label)
+        run.path / "store", seeds, lambda s: arena.rollouts(folder, config.runner, s, **how)
     )
     rows = [store.attributes(i) for i in store.ids()]
     result = Evaluation(
@@ -268,7 +272,7 @@ def success_of(arena: Arena, config: EvaluateConfig) -> Check:
 
     def check(folder: Path) -> float:
         seeds = list(range(config.first_seed, config.first_seed + config.episodes))
-        tried = arena.rollouts(folder, config.runner, seeds, "trial")
+        tried = arena.rollouts(folder, config.runner, seeds, "trial", pictures=False)
         return sum(bool(episode.success) for episode in tried) / config.episodes
 
     return check

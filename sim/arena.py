@@ -128,12 +128,14 @@ def _roll(
     seed: int,
     attempt: int,
     led: Led,
+    pictures: bool,
 ) -> Episode:
     env = worker.env(config, runner)
     policy, drawn = worker.policy(folder, runner, env), hash_seed(seed, attempt)
     watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
     env = led.within(env, drawn)
-    episode = rollout(env, policy, seed, policy_seed=drawn, group=group, stop=watcher)
+    how = {"policy_seed": drawn, "group": group, "stop": watcher, "pictures": pictures}
+    episode = rollout(env, policy, seed, **how)
     return replace(episode, source=LED) if led.share else episode
 
 
@@ -240,10 +242,11 @@ class Arena:
         label: str,
         tries: int = 1,
         led: Led = ALONE,
+        pictures: bool = True,
     ) -> Iterator[Episode]:
         """`tries` per seed, one after the other."""
-        folder = self._folder(policy)
-        jobs = [(self.config, folder, runner, s, k, led) for s in seeds for k in range(tries)]
+        folder, how = self._folder(policy), (led, pictures)
+        jobs = [(self.config, folder, runner, s, k, *how) for s in seeds for k in range(tries)]
         yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
 
     def branches(

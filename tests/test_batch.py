@@ -8,13 +8,15 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import SPEC, tiny_size
 from serving import serving
 
-from robostack import batch
+from robostack import batch, stages
 from robostack.batch import Batch, BatchConfig, contestant, contestants, passed
 from robostack.cli import FAILED, OK, main
+from robostack.data.store import Store
 from robostack.learn.run import RunError, finished
 from robostack.ledger import read_rows
 from robostack.policy.checkpoint import fingerprint
@@ -114,6 +116,24 @@ def test_pictures_are_made_of_what_ended_and_none_where_none_are_wanted(tmp_path
     left = {path.name for path in (tmp_path / "none").iterdir()}
     assert not left & {"videos", "ends", "grid.png"}
     assert "<video" not in (tmp_path / "none" / "index.html").read_text()
+
+
+def test_a_stage_plays_the_same_episodes_without_keeping_their_pictures(tmp_path, opened):
+    VLA(tiny_size(layers=1), opened(SEEING).spec).save(tmp_path / "policy")
+    config, kept = stages.EvaluateConfig(episodes=2, runner=RUNNER), {}
+    with arena.Arena(SEEING, 1, lambda: worker.Worker(make=opened)) as place:
+        for pictures in (True, False):
+            out = tmp_path / f"{pictures}"
+            stages.evaluate(place, config, tmp_path / "policy", out, pictures=pictures)
+            kept[pictures] = [episode for _, episode in Store(out / "store").episodes()]
+            again = stages.evaluate(
+                place, config, tmp_path / "policy", out, pictures=pictures, existing="reuse"
+            )
+            assert again == finished(out)
+    for seen, unseen in zip(*kept.values(), strict=True):
+        assert seen.images and not unseen.images and not unseen.spec.cameras
+        assert np.array_equal(seen.states, unseen.states) and seen.success == unseen.success
+        assert np.array_equal(seen.actions, unseen.actions) and seen.seed == unseen.seed
 
 
 def test_a_cell_ends_once_its_interval_is_narrow(tmp_path):

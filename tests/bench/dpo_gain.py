@@ -160,6 +160,7 @@ class Cell:
             self.out / f"{name}-eval",
             existing="reuse",
             label=f"{self.out.parent.name} {self.seed} {name}",
+            pictures=False,
         )
         return summary["outcomes"]
 

@@ -154,6 +154,7 @@ class Cell:
                 self.out / f"{name}-eval" / f"{count:04d}",
                 existing="reuse",
                 label=f"{self.label} {name} after {count}",
+                pictures=False,
             )["outcomes"]
             for count in counts
         }
