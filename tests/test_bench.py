@@ -16,6 +16,7 @@ import evaluation_speed  # noqa: E402
 import outcomes  # noqa: E402
 import reward_exam  # noqa: E402
 import rl_rollouts  # noqa: E402
+import shared_cores  # noqa: E402
 
 from robostack.learn.bc import BCConfig  # noqa: E402
 from robostack.learn.reward import RewardConfig  # noqa: E402
@@ -142,6 +143,19 @@ def test_all_formats_are_read_and_hold_the_same_pictures(monkeypatch, capsys):
         assert told[f"{way}_per_s"] > 0
     assert told["loader_per_s"].keys() == {"1"} and told["loader_per_s"]["1"] > 0
     assert told["ours_per_cpu_s"] > 2 * told["zarr_python_per_cpu_s"]
+
+
+@pytest.mark.slow
+def test_updates_are_measured_on_free_and_on_busy_cores(monkeypatch, capsys):
+    assert shared_cores.update_ms(batch=2, updates=1) > 0
+    alone = {"ours": 100.0, "torch": 90.0}
+    known = {str(way): alone[name] for name, way in shared_cores.WAYS.items()}
+    monkeypatch.setattr(shared_cores, "apart", lambda way, words: known[str(way)])
+    monkeypatch.setattr(sys, "argv", ["shared_cores.py"])
+    shared_cores.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for cores in ("free", "one_busy"):
+        assert told[cores] == {"ours_ms": 100.0, "torch_ms": 90.0, "ratio": 0.9}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Imports go one way, the core costs numpy only, and no file does what it must not."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +187,20 @@ def test_who_teaches_by_hand_does_not_wait_for_what_learning_and_drawing_need():
 
 def test_who_learns_nothing_does_not_wait_for_what_learning_needs():
     assert not {"diffusers", "transformers", "peft", "robosuite"} & loaded_by("robostack.stages")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is what torch has on Linux")
+@pytest.mark.parametrize(
+    "given, spins",
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "30000000000")],
+)
+def test_threads_soon_leave_their_core_to_others_where_the_user_says_nothing_else(given, spins):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    code = "import robostack.device, torch; torch.ones(9).sum()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | given | {"OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
