@@ -23,9 +23,9 @@ class Recorder:
     seed: int
     group: str = ""
     label: str = ""
-    pictures: bool = True  # else the episode is one of a robot without cameras
     steps: list[Step] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+    pictures: bool = True  # else the episode is one of a robot without cameras
 
     def take(self, action: np.ndarray, step: Step) -> None:
         if step.executed is not None:
@@ -90,7 +90,7 @@ def rollout(
         raise ValueError(f"label={label!r}: a try with a watcher gets its label from that")
     policy.reset(seed if policy_seed is None else policy_seed)
     first = env.reset(seed) if start is None else start
-    record = Recorder(env, source, seed, group, label, pictures, [first])
+    record = Recorder(env, source, seed, group, label, [first], pictures=pictures)
     sparing = not pictures and stop is None and isinstance(env, Renders)
     if stop is not None:
         stop.see(first.observation)
