@@ -54,7 +54,7 @@ def branch(points: int, every: int, span: int) -> BranchConfig:
 
 TASKS = {
     "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
-    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48)),  # up to the grasp
+    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80),  # to the grasp
     "tabletop/pick": Setting(400, 8000, branch(points=5, every=15, span=32)),
 }
 TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}, "keep": 0.7}  # what differs of all preferences
