@@ -23,16 +23,12 @@ import torch
 
 from robostack.policy.vla import VLA, VLAConfig
 from robostack.sim.arena import Trial, play
-from robostack.sim.env import EnvConfig
+from robostack.sim.env import EnvConfig, make_env
 from robostack.sim.worker import RunnerConfig, Worker, make_worker
 
 
 def compare(worker: Worker, task: str, policy: str, episodes: int, horizon: int) -> dict:
     env, runner = EnvConfig(task=task, horizon=horizon), RunnerConfig()
-    if not policy:
-        torch.manual_seed(0)
-        policy = tempfile.mkdtemp()
-        VLA(VLAConfig(), worker.env(env).spec).save(Path(policy))
     ms, same = [], True
     for seed in range(-1, episodes):  # the first one is for warming up
         bare = Trial(policy, env, runner, 0.0, max(seed, 0), film=False)
@@ -50,6 +46,14 @@ def compare(worker: Worker, task: str, policy: str, episodes: int, horizon: int)
     }
 
 
+def untrained(task: str, folder: Path) -> str:
+    torch.manual_seed(0)
+    env = make_env(EnvConfig(task=task))
+    VLA(VLAConfig(), env.spec).save(folder / task)
+    env.close()
+    return str(folder / task)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["Lift", "Stack", "PickPlaceCan"])
@@ -58,9 +62,11 @@ def main() -> int:
     parser.add_argument("--horizon", type=int, default=0, help="control steps; 0: the task's own")
     args = parser.parse_args()
     worker, rows = make_worker(), []
-    for task in args.tasks:
-        rows.append(compare(worker, task, args.policy, args.episodes, args.horizon))
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for task in args.tasks:
+            policy = args.policy or untrained(task, Path(folder))
+            rows.append(compare(worker, task, policy, args.episodes, args.horizon))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     worker.close()
     print(json.dumps({"rows": rows}))
     return 0 if all(row["same"] for row in rows) else 1
