@@ -249,7 +249,8 @@ class RobosuiteEnv(SimEnv):
 
     def plan(self, scene: Scene | None = None) -> Iterator[np.ndarray]:
         if self.task.expert is None:
-            raise ValueError(f"{self.task.name} has no scripted expert")
+            written = ", ".join(name for name, task in TASKS.items() if task.expert)
+            raise ValueError(f"{self.task.name} has no scripted expert; these do: {written}")
         if (self.config.robot, self.config.controller) != ("Panda", "OSC_POSE"):
             raise ValueError(
                 f"{self.task.name}: the expert is written for a Panda under OSC_POSE, not for "

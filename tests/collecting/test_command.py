@@ -83,7 +83,7 @@ def test_the_walk_of_the_page_works_as_it_is_written(here, tmp_path, monkeypatch
         (["device=joy"], "comes from ROS topics, to robots; give env.real=FILE"),
         (["device=browser", "page.on=false"], "needs the page"),
         (["device=scripted", "mapping=gamepad"], "has its own"),
-        (["device=scripted", "env.task=Wipe"], "no scripted expert"),
+        (["device=scripted", "env.task=Wipe"], "no scripted expert; these do: Lift, Stack"),
         (["device=browser", "mapping=leader"], "nothing moves dx"),
         (["review=maybe"], "expected one of ask, clean, alone"),
         (["episodes=-1"], "expected 0 or more"),
