@@ -114,6 +114,7 @@ LED = {
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),
     "frozen backbone": Arm({}, {"freeze": True}),
+    "soft labels": Arm({}, {"temperature": 1.0}),
     "no safeguard": Arm({}, {"safeguard": 0.0}),
     "no anchor": Arm({}, {"anchor": 0.0}),
 }
