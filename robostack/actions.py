@@ -101,7 +101,7 @@ def train_rl(config, args) -> dict:
             _existing(args),
             trust=judging.trust(args),
         )
-    print(f"report: {rl_report.write(args.out)}", file=sys.stderr)
+    print(f"report: {args.out / rl_report.PAGE}", file=sys.stderr)
     return summary
 
 

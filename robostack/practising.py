@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robostack import rl_report
 from robostack.assist import Led
 from robostack.config import to_dict
 from robostack.data.store import read_episodes, require_episodes
@@ -41,17 +42,46 @@ class TrainRLConfig:
     pessimism: float = 0.0  # spreads between the rewards that are subtracted
     runner: RunnerConfig = field(default_factory=lambda: RunnerConfig(level=0.5))
     refresh_steps: int = 200  # of a learned reward, every rl.refresh iterations
-    check: bool = False  # try each iteration's policy on `trials`, and keep the best
+    check: bool = False  # try the start and each iteration's policy on `trials`, and keep the best
     trials: EvaluateConfig = field(
         default_factory=lambda: EvaluateConfig(episodes=40, first_seed=90_000)
     )
 
     def __post_init__(self) -> None:
         require_caution(self.gate, self.pessimism)
+        if self.check:
+            self._require_apart()
+
+    def _require_apart(self) -> None:
+        """Raise ValueError where a policy would be tried on what it practises on."""
+        tries = self.rl.group.tries if self.rl.algorithm == "grpo" else 1
+        starts = self.rl.iterations * (self.rl.episodes // tries)
+        practised = range(self.rl.first_seed, self.rl.first_seed + starts)
+        tried = range(self.trials.first_seed, self.trials.first_seed + self.trials.episodes)
+        if practised.start < tried.stop and tried.start < practised.stop:
+            raise ValueError(
+                f"check: trials on the starts {tried.start} to {tried.stop - 1} and rollouts from "
+                f"{practised.start} to {practised.stop - 1}: expected none of both; move "
+                "trials.first_seed or rl.first_seed"
+            )
+
+    def trying(self) -> EvaluateConfig:
+        """How trials are made: where nothing else is said, chunks are executed for as long and
+        sampled in as many steps as in rollouts."""
+        if self.trials.runner != RunnerConfig():
+            return self.trials
+        own = replace(RunnerConfig(), execute=self.runner.execute, steps=self.runner.steps)
+        return replace(self.trials, runner=own)
 
     def way(self) -> RunnerConfig:
         """How rollouts are executed. Raises ValueError where they could not be learned from."""
         runner, algorithm = self.runner, self.rl.algorithm
+        tried = self.trying().runner.execute
+        if algorithm == "rlpd" and self.check and tried != runner.execute:
+            raise ValueError(
+                f"trials.runner.execute={tried}: rlpd learns to edit chunks of which as many "
+                f"actions are executed as in rollouts; expected {runner.execute}"
+            )
         if algorithm not in rl.LIKELIHOOD:
             return runner
         plain = replace(RunnerConfig(), **{n: getattr(runner, n) for n in ACTING})
@@ -105,8 +135,12 @@ def train_rl(
         judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)
         return judges.score
 
-    check = success_of(arena, config.trials) if config.check else None
-    outside = rl.Outside(roll, judges.score, check, refresh if judges.learned else None)
+    def page() -> None:
+        rl_report.write(run.path)
+
+    check = success_of(arena, config.trying()) if config.check else None
+    learning = refresh if judges.learned else None
+    outside = rl.Outside(roll, judges.score, check, learning, lambda: arena.lost, page)
     acting = rl.Acting(**{name: getattr(way, name) for name in ACTING})
     demos = read_episodes(demonstrations)
     try:
@@ -114,6 +148,7 @@ def train_rl(
     except ValueError:  # settings that cannot be
         run.abandon()
         raise
+    page()
     return finished(out)
 
 

@@ -1,4 +1,5 @@
-"""One page of a run of online learning: success, what the updates did, alarms, films."""
+"""One page of a run of online learning: success, what the updates did, what went wrong, alarms,
+films. It is there after the first iteration, and says how far the run has come."""
 
 from __future__ import annotations
 
@@ -11,10 +12,16 @@ from robostack.alarms import Alarms, limits
 from robostack.config import build
 from robostack.data.store import Store
 from robostack.evaluate import wilson
+from robostack.learn.rl.turns import CHECKS
 from robostack.learn.run import finished
 
+PAGE = "report.html"
 COLUMNS = 6  # rollouts shown of the first and of the last iteration
-LEARNING = ("loss", "kl", "clipped", "critic_error", "agreement", "moved", "value", "expected")
+LEARNING = (
+    *("loss", "kl", "clipped", "critic_error", "agreement", "moved", "value", "expected"),
+    "curiosity",
+)
+ABREAST = 4  # pictures in a row
 WHAT = {
     "loss": "loss",
     "kl": "KL from what acted",
@@ -24,27 +31,29 @@ WHAT = {
     "moved": "squared move of the velocity",
     "value": "critics' mean value",
     "expected": "value that nudged chunks expect",
+    "curiosity": "paid for novelty, a step",
 }
 
 
 def write(run: Path) -> Path:
-    """The page `report.html` in the folder of a finished `train rl`. Raises FileNotFoundError where
-    there is none."""
+    """The page in the folder of a `train rl`. Raises FileNotFoundError where no iteration of one
+    has ended."""
     rows = _metrics(run)
     about = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
-    if about.get("verb") != "train rl" or not rows or finished(run) is None:
-        raise FileNotFoundError(f"{run} holds no finished `robostack train rl`")
+    if about.get("verb") != "train rl" or not rows:
+        raise FileNotFoundError(f"{run} holds no iteration of a `robostack train rl`")
     config = about["config"]["rl"]
     parts = [
         f"<h1>{html.escape(config['algorithm'])} on {html.escape(about['config']['env']['task'])}"
         "</h1>",
-        _success(rows, config, finished(run)),
+        _success(rows, config, _checks(run), finished(run)),
         _learning(rows),
+        _trouble(rows, config),
         _alarms(rows, build(Alarms, config["alarms"])),
         _films(Store(run / "store"), config["episodes"], len(rows)),
         f"<h2>Settings</h2><pre>{html.escape(json.dumps(about['config'], indent=1))}</pre>",
     ]
-    out = run / "report.html"
+    out = run / PAGE
     page.write(out, "robostack train rl", parts)
     return out
 
@@ -54,31 +63,51 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def _success(rows: list[dict], config: dict, summary: dict) -> str:
+def _checks(run: Path) -> list[float]:
+    """Success in trials, of the start and of every iteration's policy."""
+    path = run / CHECKS
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _success(rows: list[dict], config: dict, checks: list[float], summary: dict | None) -> str:
     each = config["episodes"]
     counts = [round(row["rollout_success"] * each) for row in rows]
     bands = [wilson(count, each) for count in counts]
-    checked = [row["checked_success"] for row in rows if "checked_success" in row]
     rates, x = [count / each for count in counts], [row["rollouts"] for row in rows]
     lines = {"rollouts": (x, rates, bands)}
-    if checked:
-        lines["held-out trials, after"] = (x, checked, None)
+    if checks:
+        lines["held-out trials, after"] = ([0, *x][: len(checks)], checks, None)
     first, last = rows[0].get("assist", 0.0), rows[-1].get("assist", 0.0)
     why = "Rollouts explore, so their success is a lower one than the policy's"
     if first:
         why = f"At first {first:.0%} of the hand's motion were led, at last {last:.0%}"
-    told = (
-        f"{rows[-1]['rollouts']} rollouts, {summary['seconds'] / 60:.0f} minutes. {why}: the first "
-        f"{each} succeeded in {rates[0]:.0%}, the last in {rates[-1]:.0%}."
+    told = f"{rows[-1]['rollouts']} rollouts"
+    if summary is None:
+        told += f" of {config['iterations'] * each}, <b>and going on</b>"
+    else:
+        told += f", {summary['seconds'] / 60:.0f} minutes"
+    told += (
+        f". {why}: the first {each} succeeded in {rates[0]:.0%}, the last in {rates[-1]:.0%}."
+        f"{_ending(summary or {})}"
     )
-    if stopped := summary.get("stopped"):
-        told += (
-            f" <b>Stopped in iteration {stopped['iteration']}</b>: "
-            f"{html.escape('; '.join(stopped['alarms']))}. The policy is the last before."
-        )
-    if "best_iteration" in summary:
-        told += f" The policy is that of iteration {summary['best_iteration']}, the best in trials."
     return f"<p class='big'>{told}</p>{figures.success_curves(lines)}"
+
+
+def _ending(summary: dict) -> str:
+    """Why it ended where it was told to, and whose policy came of it."""
+    told, best = "", summary.get("best_iteration")
+    if stopped := summary.get("stopped"):
+        told = (
+            f" <b>Stopped in iteration {stopped['iteration']}</b>: "
+            f"{html.escape('; '.join(stopped['alarms']))}."
+        )
+    if best is not None:
+        whose = f"that of iteration {best}" if best else "the one that it began with"
+        told += f" The policy is {whose}, the best in trials"
+        told += " of those whose rollouts raised no alarm." if stopped else "."
+    elif stopped:
+        told += " The policy is the last whose rollouts raised no alarm."
+    return told
 
 
 def _learning(rows: list[dict]) -> str:
@@ -88,7 +117,28 @@ def _learning(rows: list[dict]) -> str:
         if own:
             line = [row["rollouts"] for row in own], [row[name] for row in own]
             panels.append((WHAT[name], "rollouts", {name: line}))
-    return f"<h2>What the updates did</h2>{figures.curves(panels[:4])}" if panels else ""
+    shown = [panels[k : k + ABREAST] for k in range(0, len(panels), ABREAST)]
+    return "<h2>What the updates did</h2>" + "".join(figures.curves(row) for row in shown)
+
+
+def _trouble(rows: list[dict], config: dict) -> str:
+    """What was handled and counted, iteration by iteration."""
+    counts = {
+        "updates": [row["updates"] if "updates" in row else config["updates"] for row in rows],
+        "groups that told nothing": [
+            row["groups"] - row["groups_used"] if "groups" in row else None for row in rows
+        ],
+        "ratios cut off": [row.get("exploded") for row in rows],
+        "rollouts with an intervention": [row.get("interventions") for row in rows],
+        "rollouts that nobody judged": [row.get("unjudged") for row in rows],
+        "workers lost": [row.get("workers_lost") for row in rows],
+    }
+    told = {name: own for name, own in counts.items() if any(value is not None for value in own)}
+    table = [
+        [str(row["rollouts"]), *("" if v[k] is None else f"{v[k]:.3g}" for v in told.values())]
+        for k, row in enumerate(rows)
+    ]
+    return f"<h2>What went wrong</h2>{page.table(['after', *told], table)}"
 
 
 def _alarms(rows: list[dict], config: Alarms) -> str:

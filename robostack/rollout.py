@@ -108,9 +108,12 @@ def rollout(
 
 
 def over(episode: Episode) -> bool:
-    """Whether nothing could come after it: a true terminal, or a stop of its own accord. A time
-    limit leaves a future that was not seen."""
-    return episode.terminated or episode.label == STOPPED
+    """Whether nothing could come after it: a true terminal, a success, which is paid once even
+    where it was only told at the time limit, or a stop of its own accord whose outcome is known. A
+    time limit leaves a future that was not seen, and so does a stop of which nobody said how it
+    went."""
+    stopped = episode.label == STOPPED and episode.success is not None
+    return episode.terminated or bool(episode.success) or stopped
 
 
 class Pulled:

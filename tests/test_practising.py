@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import SPEC, make_episode
 
-from robostack import practising
+from robostack import practising, rl_report
 from robostack.cli import FAILED, OK, USAGE, main
 from robostack.data.store import Store
 from robostack.exam.results import Trust
@@ -54,15 +54,32 @@ def test_algorithms_practise_in_the_simulator(cloned, tmp_path, algorithm):
     words = [f"rl.algorithm={algorithm}", "check=true", "trials.episodes=1", *explore]
     assert practise(cloned, out, *words) == OK
     summary = finished(out)
-    assert summary["rollouts"] == 4 and len(summary["checks"]) == 2
+    assert summary["rollouts"] == 4 and len(summary["checks"]) == 3
     assert len({e.seed for _, e in Store(out / "store").episodes()}) == (
         2 if algorithm == "grpo" else 4
     )
     page = (out / "report.html").read_text()
     assert page.count("<svg") >= 1 and "data:video/webm;base64," in page and "hacked" in page
+    assert "What went wrong" in page and "and going on" not in page
+    assert ("groups that told nothing" in page) == (algorithm == "grpo")
     assert (out / "policy" / EDITS).is_dir() == (algorithm == "rlpd")
     played = ["evaluate", "--policy", str(out), "--out", str(tmp_path / "e"), "--episodes", "1"]
     assert main([*played, "--workers", "1", "videos=0", *ENV]) == OK
+
+
+@pytest.mark.slow
+def test_stopped_in_its_first_iteration_it_has_a_page_that_says_so(cloned, tmp_path, capsys):
+    """And one while it goes on."""
+    out, stop = tmp_path / "rl", ["rl.alarms.stop=true", "rl.alarms.velocity=0.5"]
+    assert practise(cloned, out, *stop) == OK
+    assert "2 of 4 rollouts, of the newest 2 0% [0%, 66%] succeeded" in capsys.readouterr().err
+    assert finished(out)["stopped"]["iteration"] == 1
+    page = (out / rl_report.PAGE).read_text()
+    assert "<b>Stopped in iteration 1</b>: velocity is" in page and "raised no alarm" in page
+    assert "<b>1</b>" in page  # the reading, above its limit
+    (out / "summary.json").unlink()
+    rl_report.write(out)
+    assert "2 rollouts of 4, <b>and going on</b>" in (out / rl_report.PAGE).read_text()
 
 
 @pytest.mark.slow
@@ -147,6 +164,11 @@ MISTAKES = [
     (["rl.algorithm=grpo", "rl.assist.share=0.5"], "expected 0, or awr, filtered or rlpd"),
     (["rl.assist.share=2"], "expected share, easy and less from 0 to 1"),
     (["rl.curiosity.weight=-1"], "expected a weight of 0 or more"),
+    (["check=true", "trials.first_seed=50003"], "rollouts from 50000 to 50003: expected none of"),
+    (
+        ["rl.algorithm=rlpd", "check=true", "runner.execute=4", "trials.runner.execute=6"],
+        "trials.runner.execute=6: rlpd learns to edit chunks of which as many",
+    ),
 ]
 
 
@@ -157,6 +179,14 @@ def test_mistakes_get_one_clear_line_and_leave_nothing_behind(
     assert practise(cloned, tmp_path / "rl", *words) in (FAILED, USAGE)
     assert told in capsys.readouterr().err
     assert not (tmp_path / "rl").exists()
+
+
+def test_trials_execute_what_rollouts_do_unless_they_are_told_otherwise():
+    config = practising.TrainRLConfig(runner=RunnerConfig(execute=4, steps=3, level=0.5))
+    assert config.trying().runner == RunnerConfig(execute=4, steps=3)
+    own = RunnerConfig(execute=2)
+    other = replace(config, trials=replace(config.trials, runner=own))
+    assert other.trying() == other.trials
 
 
 def test_likelihoods_want_one_stochastic_step_and_the_rest_of_the_runner_as_it_is():

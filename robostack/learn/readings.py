@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -46,6 +46,12 @@ class Readings:
     def base(self, episodes: Sequence[Episode], scores: Sequence[Scores]) -> None:
         """What later episodes are compared with."""
         self._base = episodes, scores
+
+    def judge_again(self, score: Callable[[Episode], Scores]) -> None:
+        """The base by rewards that have learned more since, as what it is compared with is."""
+        if self._base is not None:
+            episodes, _ = self._base
+            self._base = episodes, [score(episode) for episode in episodes]
 
     def take(
         self, vla: VLA, episodes: Sequence[Episode], scores: Sequence[Scores]

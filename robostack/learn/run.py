@@ -242,10 +242,10 @@ def code_version() -> str:
     return done.stdout.strip()
 
 
-def trim(path: Path, step: int) -> None:
-    """Drop metrics that were logged after the step to which a run goes back."""
+def trim(path: Path, end: int, name: str = "step") -> None:
+    """Drop the lines of metrics from `end` on, to which a run goes back."""
     if processes.main() and path.is_file():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < step]
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)[name] < end]
         path.write_text("".join(f"{line}\n" for line in lines))
 
 

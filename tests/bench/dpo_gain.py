@@ -44,6 +44,7 @@ class Setting:
     cloning: int  # steps
     branch: BranchConfig
     starts: int = 40  # rollouts along which tries begin
+    keep: float = 0.7  # of the comparisons, those of largest margin
     seeds: int = 2
 
 
@@ -54,10 +55,11 @@ def branch(points: int, every: int, span: int) -> BranchConfig:
 
 TASKS = {
     "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
-    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80),  # to the grasp
+    # to the grasp; two thirds of the comparisons are between tries that both grasp, or both do not
+    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80, 0.35),
     "tabletop/pick": Setting(400, 8000, branch(points=5, every=15, span=32)),
 }
-TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}, "keep": 0.7}  # what differs of all preferences
+TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}}  # what differs of all preferences
 DPO = DPOConfig()
 ALL_TERMS = {
     OUTCOME: 1.0,
@@ -182,7 +184,7 @@ class Cell:
             return
         pairs = self.out / f"{name}.jsonl"
         if not pairs.exists():
-            config = PreferConfig(**TOLD | arm.prefer)
+            config = PreferConfig(**TOLD | {"keep": self.setting.keep} | arm.prefer)
             tries = self.tries(arm.start, arm.led)
             rewards = self.rewards(config.weights, tries)
             preferring.prefer(config, rewards, tries, pairs, self.seed)

@@ -34,8 +34,7 @@ def whereabouts(episode: Episode) -> np.ndarray:
 
 
 class Curiosity:
-    """`bonus` is in units of the mean novelty of the episodes that it began with, times the weight
-    of the iteration."""
+    """Novelty is told in units of its mean over the episodes that it began with."""
 
     def __init__(self, config: CuriosityConfig, base: Iterable[Episode], seed: int):
         self.config, self.seed = config, seed
@@ -51,12 +50,12 @@ class Curiosity:
         self._learn(0)
 
     def weight(self, iteration: int, iterations: int) -> float:
-        """Linear, from its own to 0 in the last iteration."""
+        """Linear, from its own to 0 in the last iteration; an only one has the whole."""
         return self.config.weight * max(0.0, 1 - iteration / max(1, iterations - 1))
 
-    def bonus(self, episode: Episode, weight: float) -> np.ndarray:
+    def novelty(self, episode: Episode) -> np.ndarray:
         """f32[T] of each action: how new it is where it led."""
-        return (weight * self._novelty(whereabouts(episode)[1:]) / self.unit).astype(np.float32)
+        return (self._novelty(whereabouts(episode)[1:]) / self.unit).astype(np.float32)
 
     def learn(self, episodes: Sequence[Episode], iteration: int) -> None:
         self._seen += [whereabouts(episode) for episode in episodes]

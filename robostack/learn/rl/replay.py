@@ -26,26 +26,35 @@ class Replay:
         self.config = config
         self.gamma = discount(spec.control_hz, config.time_constant)
         self.data = ChunkData(spec, horizon)
-        self.rewards: list[np.ndarray] = []  # f32[T] of each episode
+        self.curious = 0.0  # what novelty is worth now, of all episodes: it ends with training
         self._frames: list[np.ndarray] = []
-        self._bonus: list[np.ndarray | float] = []
+        self._earned: list[np.ndarray] = []
+        self._novelty: list[np.ndarray | float] = []
 
     def __len__(self) -> int:
-        return len(self.rewards)
+        return len(self._earned)
 
-    def add(self, episode: Episode, scores: Scores, bonus: np.ndarray | None = None) -> None:
-        """`bonus` f32[T] is paid besides."""
+    @property
+    def rewards(self) -> list[np.ndarray]:
+        """f32[T] of each episode."""
+        return [self._reward(i) for i in range(len(self))]
+
+    def _reward(self, episode: int) -> np.ndarray:
+        paid = self._earned[episode] + self.curious * self._novelty[episode]
+        return paid.astype(np.float32)
+
+    def add(self, episode: Episode, scores: Scores, novelty: np.ndarray | None = None) -> None:
+        """`novelty` f32[T] is paid besides, as `curious` says."""
         self.data.add(episode)
         self._frames.append(shrink(episode.images, SIDE))
-        self._bonus.append(0.0 if bonus is None or self.config.constant_reward else bonus)
-        self.rewards.append(self._earned(episode, scores) + self._bonus[-1])
+        self._novelty.append(0.0 if novelty is None or self.config.constant_reward else novelty)
+        self._earned.append(self._pay(episode, scores))
 
     def judge_again(self, score: Callable[[Episode], Scores]) -> None:
         """By rewards that have learned more since."""
-        for i, episode in enumerate(self.data.episodes):
-            self.rewards[i] = self._earned(episode, score(episode)) + self._bonus[i]
+        self._earned = [self._pay(episode, score(episode)) for episode in self.data.episodes]
 
-    def _earned(self, episode: Episode, scores: Scores) -> np.ndarray:
+    def _pay(self, episode: Episode, scores: Scores) -> np.ndarray:
         config = self.config
         if config.constant_reward:
             return np.zeros(len(episode), np.float32)
@@ -77,7 +86,7 @@ class Replay:
     def chunk_advantages(self, critic: Critic, episode: int, starts: np.ndarray) -> np.ndarray:
         """f32[C] of the chunks of an episode that began at observations `starts`."""
         return chunk_advantages(
-            self.rewards[episode],
+            self._reward(episode),
             self._values(critic, episode),
             starts,
             over(self.data.episodes[episode]),

@@ -32,16 +32,16 @@ def test_what_counts_is_where_the_object_is_to_the_gripper():
 def test_new_places_pay_more_until_they_have_been_seen():
     base = [at(x, k) for k, x in enumerate(np.linspace(0, 0.2, 8))]
     curiosity = curious(base)
-    known, new = curiosity.bonus(at(0.1, 50), 1.0), curiosity.bonus(at(0.4, 51), 1.0)
+    known, new = curiosity.novelty(at(0.1, 50)), curiosity.novelty(at(0.4, 51))
     assert known.shape == (20,) and new.mean() > 5 * known.mean()
     for k in range(5):
         curiosity.learn([at(0.4, 60 + j) for j in range(4)], k)
-    assert curiosity.bonus(at(0.4, 51), 1.0).mean() < 0.2 * new.mean()
+    assert curiosity.novelty(at(0.4, 51)).mean() < 0.2 * new.mean()
 
 
-def test_the_bonus_is_a_function_of_the_seed_and_ends_with_training():
+def test_novelty_is_a_function_of_the_seed_and_its_weight_ends_with_training():
     base = [at(0.1, k) for k in range(4)]
     first, second = curious(base), curious(base)
-    assert np.array_equal(first.bonus(at(0.3, 9), 1.0), second.bonus(at(0.3, 9), 1.0))
+    assert np.array_equal(first.novelty(at(0.3, 9)), second.novelty(at(0.3, 9)))
     assert [first.weight(k, 5) for k in range(5)] == [0.5, 0.375, 0.25, 0.125, 0]
     assert first.weight(0, 1) == 0.5

@@ -12,12 +12,14 @@ from robostack.assist import AssistConfig
 from robostack.data.store import Store
 from robostack.learn import rl
 from robostack.learn.learner import Learner
-from robostack.learn.rl import loop
-from robostack.learn.rl.loop import HISTORY
+from robostack.learn.rl import turns
+from robostack.learn.rl.replay import Replay
+from robostack.learn.rl.turns import HISTORY
 from robostack.learn.run import Run, finished
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.protocols import Scores
+from robostack.rewards.shaping import shaped_rewards
 from robostack.rollout import rollout
 
 CONFIG = rl.RLConfig(
@@ -146,17 +148,21 @@ def test_a_run_cut_between_an_iteration_and_its_checkpoint_logs_it_once(
     assert metrics(run) == metrics(whole[1])
 
 
+@pytest.mark.parametrize("where", [(turns.shutil, "copytree"), (Run, "finish")])
 def test_a_run_cut_between_its_last_update_and_its_end_can_be_finished(
-    vla, whole, new_run, weights, monkeypatch
+    vla, whole, new_run, weights, monkeypatch, where
 ):
-    def copy(source, folder):
+    def cut(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.shutil, "copytree", copy)
+        patch.setattr(*where, cut)
         with pytest.raises(KeyboardInterrupt):
             train(vla, new_run("cut"))
-    assert weights(train(vla, new_run("cut"))) == weights(whole[0])
+    run = new_run("cut")
+    assert weights(train(vla, run)) == weights(whole[0])
+    ends = [finished(r.path) | {"seconds": 0} for r in (run, whole[1])]
+    assert ends[0] == ends[1] and ends[0]["rollout_success"] == metrics(run)[-1]["rollout_success"]
 
 
 def claiming(episode):
@@ -186,7 +192,9 @@ def test_an_alarm_is_told_and_ends_training_only_if_asked_with_the_policy_before
     assert all("divergence" in r and "gap" not in r for _, r in history)  # no truth on the line
     assert history[0][1]["velocity"] == 1 and history[1][1]["velocity"] != 1
     assert ("stopped" in finished(run.path)) == stop
-    assert len(metrics(run)) == (1 if stop else 3)
+    rows = metrics(run)
+    assert [row["rollouts"] for row in rows] == [2, 4] + [6] * (not stop)
+    assert rows[1]["alarm_hallucinated"] == 1 and (rows[1].get("updates") == 0) == stop
     if stop:  # the first iteration's rollouts, which raised no alarm, were those of the start
         assert weights(trained) == weights(VLA.load(run.path / "policy")) == weights(vla)
         assert finished(run.path)["stopped"]["iteration"] == 2
@@ -230,23 +238,59 @@ def test_curiosity_pays_for_new_places_and_less_and_less(vla, new_run):
     assert rows[0]["curiosity"] > 0 and rows[2]["curiosity"] == 0
 
 
-def test_rewards_that_learn_more_judge_everything_again(vla, new_run):
-    asked = []
+def test_novelty_is_paid_as_it_is_worth_now_whenever_it_was_seen():
+    config = replace(CONFIG, curiosity=rl.CuriosityConfig(weight=0.1))
+    replay, episode = Replay(DEMOS[0].spec, 4, config), DEMOS[0]
+    replay.add(episode, score(episode), np.ones(len(episode), np.float32))
+    bare, replay.curious = replay.rewards[0], 0.1
+    assert np.allclose(replay.rewards[0], bare + 0.1)
+    replay.curious = 0.0
+    assert np.array_equal(replay.rewards[0], bare)
+
+
+def rising(slope):
+    def scored(episode):
+        potential = np.linspace(0, slope, len(episode) + 1).astype(np.float32)
+        return Scores(potential, np.ones_like(potential))
+
+    return scored
+
+
+def test_rewards_that_learn_more_judge_everything_again(vla, new_run, monkeypatch):
+    """What was seen before is paid by what is known now, and no reward that has become steeper is
+    taken for one that is hacked."""
+
+    def true(folder, seeds, tries, led):
+        for episode in collect(folder, seeds):
+            yield replace(episode, truth=rising(0.4)(episode).potential)
+
+    asked, replays, judge = [], [], Replay.judge_again
 
     def refresh(iteration):
         asked.append(iteration)
-        return lambda episode: Scores(*np.full((2, len(episode) + 1), 0.5, np.float32))
+        return rising(0.6)
 
-    world = replace(rl.Outside(collect, score), refresh=refresh)
+    def judged(self, score):
+        judge(self, score)
+        replays.append(self)
+
+    monkeypatch.setattr(Replay, "judge_again", judged)
+    world = replace(rl.Outside(true, rising(0.3)), refresh=refresh)
     config = replace(CONFIG, refresh=2)
-    rl.train(config, vla, world, DEMOS, new_run("refreshed"))
+    run = new_run("refreshed")
+    rl.train(config, vla, world, DEMOS, run)
     assert asked == [2]
+    episode, paid = replays[0].data.episodes[0], replays[0].rewards[0]
+    wanted = shaped_rewards(rising(0.6)(episode).potential, True, True, replays[0].gamma)
+    assert np.allclose(paid, wanted)
+    gaps = [readings["gap"] for _, readings in json.loads((run.path / HISTORY).read_text())]
+    assert gaps == pytest.approx([0, 0, 0], abs=1e-6)
     with pytest.raises(ValueError, match="refresh=2: expected 0, or rewards that can learn"):
         train(vla, new_run("cannot"), config=config)
 
 
 def test_the_policy_that_did_best_in_trials_is_kept(vla, new_run, weights):
-    rates = iter([0.2, 0.9, 0.4])
+    rates = iter([0.1, 0.2, 0.9, 0.4])  # of the start, and of each iteration's policy
     tried = []
 
     def check(folder):
@@ -255,11 +299,62 @@ def test_the_policy_that_did_best_in_trials_is_kept(vla, new_run, weights):
 
     run = new_run("checked")
     trained = rl.train(CONFIG, vla, rl.Outside(collect, score, check), DEMOS, run)
-    assert weights(trained) == tried[1] != tried[2]
-    assert finished(run.path)["checks"] == [0.2, 0.9, 0.4]
+    assert tried[0] == weights(vla)
+    assert weights(trained) == tried[2] != tried[3]
+    assert finished(run.path)["checks"] == [0.1, 0.2, 0.9, 0.4]
     assert finished(run.path)["best_iteration"] == 2
     assert [row["checked_success"] for row in metrics(run)] == [0.2, 0.9, 0.4]
     assert not (run.path / "rollout-policy").exists()
+
+
+@pytest.mark.parametrize("rates, best", [([0.1, 0.9, 0.95, 0.2], 1), ([0.3, 0.1, 0.95, 0.2], 0)])
+def test_after_an_alarm_it_goes_back_to_the_best_that_raised_none(
+    vla, new_run, weights, rates, best
+):
+    """The third iteration's rollouts raise one, so neither its policy nor what came of it counts,
+    and the start does."""
+
+    def late(episode):
+        sure = 0.96 if episode.seed >= CONFIG.first_seed + 4 else 0.5
+        return Scores(*np.full((2, len(episode) + 1), sure, np.float32))
+
+    def fails(folder, seeds, tries, led):
+        runner = ChunkRunner(VLA.load(folder), execute=2, steps=2)
+        yield from (rollout(LineEnv(horizon=3), runner, seed) for seed in seeds)
+
+    tried, told = [], iter(rates)
+
+    def check(folder):
+        tried.append(weights(VLA.load(folder)))
+        return next(told)
+
+    config = replace(CONFIG, alarms=Alarms(stop=True, divergence=np.inf, velocity=np.inf))
+    run = new_run("alarmed")
+    trained = rl.train(config, vla, rl.Outside(fails, late, check), DEMOS, run)
+    summary = finished(run.path)
+    assert summary["stopped"]["iteration"] == 3 and summary["checks"] == rates[:3]
+    assert summary["best_iteration"] == best and weights(trained) == tried[best]
+
+
+def test_each_iteration_says_how_far_it_has_come(vla, new_run, capfd):
+    told = []
+    outside = replace(rl.Outside(collect, score), told=lambda: told.append(1), lost=lambda: 3)
+    run = new_run("told")
+    rl.train(CONFIG, vla, outside, DEMOS, run)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "succeeded" in line]
+    assert len(lines) == len(told) == 3
+    assert lines[1].startswith("train rl: 4 of 6 rollouts, of the newest 2 ")
+    assert [row["workers_lost"] for row in metrics(run)] == [0, 0, 0]  # before it began
+
+
+def test_what_nobody_judged_is_counted_and_left_out_where_nothing_else_tells(vla, new_run):
+    def unjudged(folder, seeds, tries, led):
+        for episode in collect(folder, seeds):
+            yield replace(episode, success=None) if episode.seed % 2 else episode
+
+    run = new_run("unjudged")
+    train(vla, run, unjudged, replace(CONFIG, iterations=1))
+    assert metrics(run)[0]["unjudged"] == 1
 
 
 def test_every_iteration_s_policy_is_kept_if_asked(vla, new_run, weights):
