@@ -11,6 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "bench"))
 
 import dataset_read  # noqa: E402
+import dpo_arms  # noqa: E402
 import dpo_gain  # noqa: E402
 import evaluation_speed  # noqa: E402
 import outcomes  # noqa: E402
@@ -36,7 +37,7 @@ LITTLE = {  # what the benches make of everything, in their own process
     "RewardConfig": partial(RewardConfig, eye=EyeConfig(side=16, width=16)),
 }
 TRIES = BranchConfig(tries=3, points=2, every=4, span=4, spread=0.5)
-TINY = dpo_gain.Setting(2, 4, TRIES, starts=1, seeds=1)
+TINY = dpo_arms.Setting(2, 4, TRIES, starts=1, keep=1.0, seeds=1)
 
 
 def make_little(monkeypatch, bench, *names):
@@ -50,6 +51,8 @@ def small(monkeypatch):
     monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
     monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
     monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
+    monkeypatch.setattr(dpo_gain, "GUIDE_STEPS", 2)
+    monkeypatch.setattr(dpo_gain, "LOOKS", 3)
     # nothing succeeds here
     monkeypatch.setattr(dpo_gain, "TOLD", {"weights": {"outcome": 1.0, "keypoints": 1.0}})
 
@@ -59,7 +62,7 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
     words = ["dpo_gain.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     record = tmp_path / "told" / "dpo.jsonl"
     words += ["--record", str(record)]
-    arms = [*dpo_gain.MAIN, *dpo_gain.CONTROLS, "led"]
+    arms = [*dpo_arms.MAIN, *dpo_arms.INFERENCE, *dpo_arms.CONTROLS, "led"]
     told_to = [word for arm in arms for word in ("--arm", arm)]
     monkeypatch.setattr(sys, "argv", [*words, *told_to])
     dpo_gain.main()
@@ -70,15 +73,36 @@ def test_every_arm_is_played_once_and_told_with_its_interval(small, tmp_path, mo
         low, high = arm["gain_ci95"]
         assert low <= arm["gain"] <= high and len(arm["by_seed"]) == 1
     assert told["gain"] == told["arms"]["dpo"]["gain"]
+    for name in ("dpo best of 8", *dpo_arms.INFERENCE):
+        arm = told["arms"][name]
+        assert arm["chunk_ms"] > arm["plain_chunk_ms"] > 0
+        low, high = arm["over_acting_ci95"]
+        assert low <= arm["over_acting"] <= high
     lines = outcomes.read(record)
     assert [line.arm for line in lines] == arms
     size = record.stat().st_size
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")}
     assert len(made) > 10
     dpo_gain.main()
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == told
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert untimed(again) == untimed(told)
     assert record.stat().st_size == size  # what was not played anew is not told anew
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("summary.json")} == made
+    monkeypatch.setitem(dpo_gain.TASKS, "Lift", replace(TINY, keep=0.5))
+    with pytest.raises(ValueError, match="dpo.jsonl was made with .* and dpo asks for"):
+        dpo_gain.main()
+
+
+def untimed(told):
+    return [{k: v for k, v in arm.items() if "_ms" not in k} for arm in told["arms"].values()]
+
+
+@pytest.mark.parametrize("bench", [dpo_gain, rl_rollouts])
+def test_quick_is_one_cell_and_says_so_to_who_names_others(bench, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--task", "Lift", "--seed", "1"])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert "leave --task, --seed out, or --quick" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", list(dpo_gain.ARMS))
@@ -87,6 +111,7 @@ def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     replace(dpo_gain.PreferConfig(), **(arm.prefer or {}))
     replace(dpo_gain.DPO, **(arm.learn or {}))
     assert arm.acts in ("", "bc", *dpo_gain.ARMS) and (arm.best_of > 1) == bool(arm.judge)
+    assert arm.guide in ("", *dpo_gain.ARMS) and bool(arm.judge or arm.guide) == bool(arm.acts)
     assert arm.start in ("bc", *dpo_gain.ARMS)
 
 

@@ -15,127 +15,42 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
-from outcomes import chosen, gain, parser, write
+from dpo_arms import ARMS, SETS, TASKS, TOLD, Arm
+from outcomes import chosen, gain, parsed, parser, write
 
 from robostack import preferring, score, stages
+from robostack.config import to_dict
 from robostack.learn.bc import BCConfig
 from robostack.learn.dpo import DPOConfig
+from robostack.learn.guide import GuideConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import write_json
+from robostack.policy.checkpoint import policy_folder
 from robostack.policy.vla import VLAConfig
+from robostack.prefer import saved
 from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, PreferConfig
 from robostack.rewards.load import LEARNED
-from robostack.sim.arena import Arena, BranchConfig
+from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig
-from robostack.sim.worker import RunnerConfig
+from robostack.sim.worker import RunnerConfig, Timed, make_worker
 from robostack.stages import CollectConfig, EvaluateConfig
 
-
-@dataclass(frozen=True)
-class Setting:
-    """How a task is cloned to between 30 and 70 %, and where its tries begin."""
-
-    demos: int
-    cloning: int  # steps
-    branch: BranchConfig
-    starts: int = 40  # rollouts along which tries begin
-    keep: float = 0.7  # of the comparisons, those of largest margin
-    seeds: int = 2
-
-
-def branch(points: int, every: int, span: int) -> BranchConfig:
-    """Tries cut off after some 2 s: what a chunk has done shows, and what came later does not."""
-    return BranchConfig(points=points, every=every, span=span)
-
-
-TASKS = {
-    "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
-    # to the grasp; two thirds of the comparisons are between tries that both grasp, or both do not
-    "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80, 0.35),
-    "tabletop/pick": Setting(400, 8000, branch(points=5, every=15, span=32)),
-}
-TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}}  # what differs of all preferences
 DPO = DPOConfig()
-ALL_TERMS = {
-    OUTCOME: 1.0,
-    "keypoints": 1.0,
-    "progress": 0.5,
-    "world_model": 0.5,
-    "world_model.rank": 0.25,
-    "success": 0.25,
-    "deviation.rank": 0.25,
-}
-REWARD_STEPS = 600
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to go on from the cloned policy, or from that of another arm."""
-
-    prefer: dict | None = None  # what differs of the preferences; None: there are none
-    learn: dict | None = None  # what differs of learning from them; None: nothing is learned
-    best_of: int = 1  # chunks at inference
-    judge: str = ""  # of these: an arm (implicit reward against the cloned policy), or a reward
-    acts: str = ""  # the arm whose policy acts, where nothing is learned
-    start: str = "bc"  # the arm whose policy tries and goes on learning
-    led: int = 0  # of the tries of a state, those that the keypoint program leads
-
-
-MAIN = {
-    "dpo": Arm({}, {}),
-    "dpo twice": Arm({}, {}, start="dpo"),
-    "dpo best of 8": Arm(best_of=8, judge="world_model", acts="dpo"),
-    "cloned best of 8": Arm(best_of=8, judge="world_model", acts="bc"),
-    "cloned best of 8 by dpo": Arm(best_of=8, judge="dpo", acts="bc"),
-}
-CONTROLS = {
-    "more cloning": Arm(),
-    "shuffled": Arm({"shuffle": True}, {}),
-    "winners": Arm({}, {"objective": "rwr"}),
-}
-SOURCES = {
-    f"by {name}": Arm({"weights": {name: 1.0}}, {})
-    for name in (OUTCOME, "keypoints", "progress", "world_model", "success")
-} | {
-    "by deviation": Arm({"weights": {"deviation.rank": 1.0}}, {}),
-    "by imagination": Arm({"weights": {"world_model.rank": 1.0}}, {}),
-    "by all": Arm({"weights": ALL_TERMS}, {}),
-}
-PAIRS = {f"{share:.0%} of the pairs": Arm({"keep": share}, {}) for share in (0.09, 0.18, 0.35)}
-LED = {
-    "led": Arm({}, {}, led=2),
-    "led winners": Arm({}, {"objective": "rwr"}, led=2),
-    "led twice": Arm({}, {}, start="led", led=2),
-    "led shuffled": Arm({"shuffle": True}, {}, led=2),
-}
-METHOD = {
-    "first chunk only": Arm({"clip": 0}, {}),
-    "frozen backbone": Arm({}, {"freeze": True}),
-    "soft labels": Arm({}, {"temperature": 1.0}),
-    "no safeguard": Arm({}, {"safeguard": 0.0}),
-    "no anchor": Arm({}, {"anchor": 0.0}),
-}
-SETS = {
-    "main": MAIN,
-    "controls": CONTROLS,
-    "led": LED,
-    "sources": SOURCES,
-    "pairs": PAIRS,
-    "method": METHOD,
-}
-ARMS = {name: arm for arms in SETS.values() for name, arm in arms.items()}
+REWARD_STEPS, GUIDE_STEPS = 600, 400
+LOOKS = 20  # chunks of which the latency is the median
 
 
 class Cell:
     """One seed of one task: everything that its arms share, and each of them."""
 
     def __init__(self, arena: Arena, task: str, seed: int, episodes: int, out: Path):
-        self.arena, self.setting, self.seed = arena, TASKS[task], seed
+        self.arena, self.task, self.setting, self.seed = arena, task, TASKS[task], seed
         self.evaluation = EvaluateConfig(episodes=episodes)
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
         self._rewards: dict[str, str] = {}
@@ -148,18 +63,10 @@ class Cell:
 
     def evaluate(self, name: str) -> list[int]:
         """Outcomes on the shared starts."""
-        arm, config = ARMS.get(name, Arm()), self.evaluation
-        if arm.judge:
-            own = self.out / arm.judge
-            judge = own if own.is_dir() else self.out / "rewards" / arm.judge
-            runner = {"best_of": arm.best_of, "judge": str(judge.resolve())}
-            if judge == own:
-                runner["reference"] = str((self.out / "bc").resolve())
-            config = replace(config, runner=RunnerConfig(**runner))
         summary = stages.evaluate(
             self.arena,
-            config,
-            self.out / (arm.acts or name),
+            replace(self.evaluation, runner=self.runner(name)),
+            self.out / (ARMS.get(name, Arm()).acts or name),
             self.out / f"{name}-eval",
             existing="reuse",
             label=f"{self.out.parent.name} {self.seed} {name}",
@@ -167,12 +74,44 @@ class Cell:
         )
         return summary["outcomes"]
 
+    def runner(self, name: str) -> RunnerConfig:
+        """How the policy of an arm acts."""
+        arm = ARMS.get(name, Arm())
+        if arm.guide:
+            return RunnerConfig(guide=str((self.out / "guides" / arm.guide).resolve()))
+        if not arm.judge:
+            return RunnerConfig()
+        own = self.out / arm.judge
+        judge = own if own.is_dir() else self.out / "rewards" / arm.judge
+        reference = str((self.out / "bc").resolve()) if judge == own else ""
+        return RunnerConfig(best_of=arm.best_of, judge=str(judge.resolve()), reference=reference)
+
+    def latency(self, name: str) -> dict[str, float]:
+        """What choosing costs: medians [ms] of a chunk of the policy that acts in an arm, as it
+        acts there and by itself, in turns."""
+        worker, told = make_worker(), {}
+        env = worker.env(EnvConfig(task=self.task))
+        seen = env.reset(0).observation
+        folder = str(policy_folder(self.out / ARMS[name].acts))
+        ways = {"chunk_ms": self.runner(name), "plain_chunk_ms": RunnerConfig()}
+        acting = {key: Timed(worker.policy(folder, way, env)) for key, way in ways.items()}
+        for policy in acting.values():
+            policy.reset(0)
+        for _ in range(LOOKS):
+            for policy in acting.values():
+                policy.act(seen)
+        told = {key: round(1e3 * median(policy.seconds), 2) for key, policy in acting.items()}
+        worker.close()
+        return told
+
     def learn(self, name: str) -> None:
         """The policy of an arm, if it has one of its own."""
         arm, folder, data = ARMS[name], self.out / name, [self.out / "demos"]
         if arm.acts:
-            for needed in {arm.acts, arm.judge} & set(ARMS):
+            for needed in {arm.acts, arm.judge, arm.guide} & set(ARMS):
                 self.learn(needed)
+            if arm.guide:
+                self.guide(arm.guide)
             if arm.judge in LEARNED:
                 self.reward(arm.judge)
             return
@@ -182,12 +121,7 @@ class Cell:
             longer = BCConfig(steps=DPO.steps, lr=DPO.lr)
             stages.train_bc(longer, data, folder, self.seed, self.out / "bc", existing="reuse")
             return
-        pairs = self.out / f"{name}.jsonl"
-        if not pairs.exists():
-            config = PreferConfig(**TOLD | {"keep": self.setting.keep} | arm.prefer)
-            tries = self.tries(arm.start, arm.led)
-            rewards = self.rewards(config.weights, tries)
-            preferring.prefer(config, rewards, tries, pairs, self.seed)
+        pairs = self.pairs(name)
         preferring.train_dpo(
             replace(DPO, **arm.learn),
             self.out / arm.start,
@@ -198,6 +132,33 @@ class Cell:
             self.seed,
             existing="reuse",
             label=f"{self.out.parent.name} {self.seed} {name}",
+        )
+
+    def pairs(self, name: str) -> Path:
+        """Of an arm; what is there must be of the same settings."""
+        arm, made = ARMS[name], self.out / f"{name}.jsonl"
+        config = PreferConfig(**TOLD | {"keep": self.setting.keep} | arm.prefer)
+        if not made.exists():
+            tries = self.tries(arm.start, arm.led)
+            rewards = self.rewards(config.weights, tries)
+            preferring.prefer(config, rewards, tries, made, self.seed)
+        elif (before := saved.load(made).card["config"]) != to_dict(config):
+            raise ValueError(
+                f"{made} was made with {before}, and {name} asks for {to_dict(config)}; give "
+                "another --out, or remove what came of it"
+            )
+        return made
+
+    def guide(self, name: str) -> None:
+        """A reward that reads noisy chunks, from the pairs of an arm."""
+        preferring.train_guide(
+            GuideConfig(steps=GUIDE_STEPS),
+            self.out / "bc",
+            self.pairs(name),
+            None,
+            self.out / "guides" / name,
+            self.seed,
+            existing="reuse",
         )
 
     def tries(self, policy: str = "bc", led: int = 0) -> Path:
@@ -237,9 +198,10 @@ class Cell:
 
 def play(
     task: str, arms: list[str], seeds: range, episodes: int, out: Path, record: Path | None
-) -> dict:
-    """{"bc" or arm: outcomes i64[seeds, episodes]}"""
+) -> tuple[dict, dict]:
+    """{"bc" or arm: outcomes i64[seeds, episodes]}, and the latencies of arms that choose."""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
+    costs: dict[str, dict] = {}
     with Arena(EnvConfig(task=task)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
@@ -248,30 +210,43 @@ def play(
                 if name != "bc":
                     cell.learn(name)
                 found[name].append(cell.evaluate(name))
+                if name in ARMS and ARMS[name].acts and name not in costs:
+                    costs[name] = cell.latency(name)
                 if record and name != "bc":
                     write(record, task, name, seed, 0, found["bc"][-1], found[name][-1])
                 told = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
                 print(f"{task}: {told}", file=sys.stderr, flush=True)
-    return {name: np.array(outcomes) for name, outcomes in found.items()}
+    return {name: np.array(outcomes) for name, outcomes in found.items()}, costs
+
+
+def over_acting(name: str, found: dict) -> dict:
+    """What choosing at inference gives over the same policy without it, where both were played."""
+    before = found.get(ARMS[name].acts)
+    if before is None:
+        return {}
+    told = gain(before, found[name])
+    return {"over_acting": told["gain"], "over_acting_ci95": told["gain_ci95"]}
 
 
 def main() -> None:
     quick = "one seed of Lift, main arm, n = 100"
-    args = parser(__doc__, quick, TASKS, SETS, ARMS).parse_args()
+    args = parsed(parser(__doc__, quick, TASKS, SETS, ARMS))
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     sets = args.arms or ["main", "controls"]
     named = [name for each in sets for name in SETS[each]]
     arms = ["dpo"] if args.quick else args.arm or named
-    episodes = 100 if args.quick else args.episodes
     with tempfile.TemporaryDirectory() as scratch:
         out, told = args.out or Path(scratch), {}
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found = play(task, arms, seeds, episodes, out, args.record)
-            sft = found.pop("bc")
+            found, costs = play(task, arms, seeds, args.episodes, out, args.record)
+            sft = found["bc"]
             about = {"task": task, "sft_success": float(sft.mean()), "seeds": len(seeds)}
             about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}
-            about["arms"] = {name: gain(sft, outcomes) for name, outcomes in found.items()}
+            about["arms"] = {
+                name: gain(sft, found[name]) | costs.get(name, {}) | over_acting(name, found)
+                for name in arms
+            }
             told[task] = about
             if args.out:
                 write_json(out / f"{task.replace('/', '-')}.json", about)

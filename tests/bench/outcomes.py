@@ -87,8 +87,19 @@ def parser(
     made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
     made.add_argument("--seeds", type=int, help="instead of each task's own number")
     made.add_argument("--seed", type=int, help="this one only")
-    made.add_argument("--episodes", type=int, default=200, help="of an evaluation")
+    made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
+
+
+def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, of which --quick, which is one cell, takes none that choose cells."""
+    args = made.parse_args()
+    named = ("task", "arms", "arm", "seeds", "seed", "episodes")
+    also = [f"--{name}" for name in named if getattr(args, name) is not None]
+    if args.quick and also:
+        made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
+    args.episodes = args.episodes or (100 if args.quick else 200)
+    return args
 
 
 def chosen(args: argparse.Namespace, usual: int) -> range:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from outcomes import chosen, gain, parser, write
+from outcomes import chosen, gain, parsed, parser, write
 
 from robostack import config as configs
 from robostack import figures, practising, score, stages
@@ -201,16 +201,16 @@ def main() -> None:
     quick = "Lift, seed 0, main arm, n = 100"
     cells = parser(__doc__, quick, TASKS, SETS, [*ARMS, *CLONED])
     cells.add_argument("--curve", action="store_true", help="evaluate every iteration's policy")
-    args = cells.parse_args()
+    args = parsed(cells)
     tasks = ["Lift"] if args.quick else args.task or list(TASKS)
     named = [name for each in args.arms or ["main"] for name in SETS[each]]
     arms = ["led"] if args.quick else args.arm or named
-    episodes, begin, results = 100 if args.quick else args.episodes, time.monotonic(), {}
+    begin, results = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch)
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found = play(task, arms, seeds, episodes, out, args.curve, args.record)
+            found = play(task, arms, seeds, args.episodes, out, args.curve, args.record)
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": len(seeds)}
             about["start_ci95"] = list(wilson(int(start.sum()), start.size))
