@@ -15,7 +15,7 @@ def _arena(args: argparse.Namespace, env):
     from robostack.sim.arena import Arena
     from robostack.worlds import make_worker
 
-    return Arena(env, args.workers, make_worker)
+    return Arena(env, args.workers, make_worker, args.patience)
 
 
 def _existing(args: argparse.Namespace) -> str:
@@ -42,7 +42,7 @@ def teleop(config, args) -> dict:
 def cases(config, args) -> dict:
     from robostack import cases
 
-    return cases.make(config, args.out, args.workers, _existing(args))
+    return cases.make(config, args.out, args.workers, _existing(args), args.patience)
 
 
 def train_bc(config, args) -> dict:
@@ -118,6 +118,7 @@ def evaluate(config, args) -> int:
         args.against,
         args.resume,
         args.force,
+        args.patience,
     )
     found = evaluation.play()
     shown = {key: found[key] for key in ("policies", "comparisons", "failures", "problems")}
@@ -170,7 +171,7 @@ def demo(config, args) -> dict:
         if not list(args.out.glob("seed-*")):  # what every demo begins with
             raise ValueError(f"{args.out} is not a demo; it is not replaced")
         shutil.rmtree(args.out)
-    summary = demo.run(config, args.out, args.workers)
+    summary = demo.run(config, args.out, args.workers, args.patience)
     print(f"report: {report.write(args.out, args.out / 'report.html')}", file=sys.stderr)
     return summary
 

@@ -25,7 +25,7 @@ from robostack.learn.run import Run, RunError, finished
 from robostack.ledger import CONTROL, Cell, Ledger, earlier
 from robostack.policy.checkpoint import CheckpointError, fingerprint
 from robostack.policy.vla import VLA
-from robostack.pool import DIED, Outcome
+from robostack.pool import DIED, PATIENCE, Outcome
 from robostack.results import Gallery
 from robostack.sim.arena import (
     EXPERT,
@@ -163,6 +163,7 @@ class Batch:
         against: Path | None = None,
         resume: bool = False,
         replace: bool = False,
+        patience: float = PATIENCE,
     ):
         self.config, self.out = config, Path(out)
         self.policies = {policy.label: policy for policy in policies}
@@ -178,7 +179,7 @@ class Batch:
         self.earlier = earlier(against) if against else {}
         if not isinstance(workers, str):
             worker_count(config.env, workers)  # raises before any work
-        self.workers = workers
+        self.workers, self.patience = workers, patience
         if resume and replace:
             raise ValueError("--resume goes on and --force starts anew; use one of them")
         verb = _verb(self.out)
@@ -241,8 +242,9 @@ class Batch:
         asked: list[tuple[Cell, int]] = []
         died: Counter[Cell] = Counter()
         missing = sum(1 for _ in ledger.missing())
+        how = {"isolate": True, "patience": self.patience}
         with (
-            open_pool(make_worker, self.config.env, self.workers, missing, isolate=True) as pool,
+            open_pool(make_worker, self.config.env, self.workers, missing, **how) as pool,
             Board(ledger, self.warnings()) as board,
         ):
             for outcome in pool.outcomes(play, self._trials(asked, gallery)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from robostack.config import to_dict
 from robostack.data.store import Store
 from robostack.learn.run import Existing, Run
+from robostack.pool import PATIENCE
 from robostack.rewards.keypoints.camera import CALIBRATION
 from robostack.sim.arena import Arena
 from robostack.sim.cases import KINDS, CaseConfig
@@ -69,10 +70,14 @@ class CasesCommand:
 
 
 def make(
-    config: CasesCommand, out: Path, workers: int | str = 0, existing: Existing = "refuse"
+    config: CasesCommand,
+    out: Path,
+    workers: int | str = 0,
+    existing: Existing = "refuse",
+    patience: float = PATIENCE,
 ) -> dict:
     """Stores of cases under `out`; an interrupted run goes on. Returns the run's summary."""
-    with Arena(config.env, workers) as arena:
+    with Arena(config.env, workers, patience=patience) as arena:
         return make_in(arena, config, out, existing)
 
 

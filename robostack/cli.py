@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from robostack.judging import FAILED, OK
+from robostack.pool import PATIENCE
 from robostack.verb import KEYS, PATHS, SEVERAL, Verb
 from robostack.verbs import VERBS
 
 USAGE, STOPPED = 2, 130  # exit codes, beside those of the verbs
+LONGEST = 1e6  # [s] of patience: 11 days, which a system call can still count in milliseconds
 
 
 def _describe(config: type) -> str:
@@ -52,6 +54,13 @@ def _workers(text: str) -> int | str:
         raise argparse.ArgumentTypeError(
             f"expected a number, ray, or ray:ADDRESS of a cluster, got {text!r}"
         ) from None
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= LONGEST:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected seconds above 0 up to {LONGEST:g}, got {text!r}")
 
 
 class _Help(argparse.Action):
@@ -103,6 +112,8 @@ def _add_verb(parsers, name: str, verb: Verb) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
     workers = "processes (default: all cores), or `ray`, or `ray:ADDRESS` of a cluster"
     parser.add_argument("--workers", type=_workers, default=0, help=workers, metavar="N")
+    patience = f"seconds until who is at one episode counts as hung (default {PATIENCE:g})"
+    parser.add_argument("--patience", type=_seconds, default=PATIENCE, help=patience, metavar="S")
     parser.set_defaults(verb=verb, name=name)
 
 

@@ -21,6 +21,7 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.rl import RLConfig
 from robostack.learn.run import finished, write_json
+from robostack.pool import PATIENCE
 from robostack.practising import TrainRLConfig
 from robostack.prefer.compare import OUTCOME, PreferConfig
 from robostack.rewards.load import LEARNED
@@ -241,12 +242,12 @@ def pooled(results: list[dict]) -> dict:
     }
 
 
-def run(config: DemoConfig, out: Path, workers: int | str = 0) -> dict:
+def run(config: DemoConfig, out: Path, workers: int | str = 0, patience: float = PATIENCE) -> dict:
     """The whole demo; returns what it writes to `out/summary.json`."""
     if config.seeds < 1:
         raise ValueError(f"seeds: expected 1 or more, got {config.seeds}")
     turns, controls = [], []
-    with Arena(config.env, workers) as arena:
+    with Arena(config.env, workers, patience=patience) as arena:
         for seed in range(config.seeds):
             ring = Ring(arena, config, out / f"seed-{seed}", seed)
             turns.append(_timed(ring, ring.turn()))

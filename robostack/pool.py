@@ -24,6 +24,7 @@ DIED = "died"  # kind of the outcome of a job that its worker did not survive
 PATIENCE = 1800.0  # [s] that a job may take; whatever takes longer hangs, and its worker is killed
 AHEAD = 2  # jobs that a worker has at hand, so that it need not wait for the parent
 WINDOW = 4  # results a worker may be ahead of the one that is waited for: images are large
+Spare = Callable[..., tuple]  # of a job's arguments: a job to do in its place
 
 
 class WorkerError(RuntimeError):
@@ -95,11 +96,15 @@ class _Worker:
     def stop(self) -> None:
         self.process.terminate()
         self.process.join(timeout=5)
+        self.process.kill()  # whoever hangs need not hear the first
         self.pipe.close()
 
     def epitaph(self, patience: float) -> str:
         if self.overdue(patience):
-            return f"a worker hung: its job was not done after {patience:g} s, and it was killed"
+            return (
+                f"a worker hung: its job was not done after {patience:g} s (--patience), and it "
+                "was killed"
+            )
         self.process.join(timeout=5)
         code = self.process.exitcode
         if code == -signal.SIGKILL:
@@ -116,11 +121,13 @@ class JobQueue:
     """Jobs of one run: what is waiting, what was tried how often, what is done."""
 
     jobs: Iterator[tuple]
+    spare: Spare | None = None
     taken: dict[int, tuple] = field(default_factory=dict)
     again: deque[int] = field(default_factory=deque)
     tries: dict[int, int] = field(default_factory=dict)
     done: dict[int, Outcome] = field(default_factory=dict)
     wanted: int = 0  # the next result to hand out
+    spared: set[int] = field(default_factory=set)  # those that another job was put in the place of
 
     def next(self, limit: int) -> int | None:
         """The next job to send, at most `limit` ahead of the wanted one."""
@@ -141,12 +148,16 @@ class JobQueue:
 
     def bereave(self, sent: list[int], retries: int, epitaph: str) -> None:
         """A worker is gone with the jobs that it was sent, the first of which it died of: that one
-        is tried `retries` more times, the rest as if they had not been sent."""
+        is tried `retries` more times, then a spare one as often; the rest as if not sent."""
         killer, *rest = sent
         for index in rest:
             self.tries[index] -= 1
         self.again.extendleft(reversed(rest))
         if self.tries[killer] <= retries:
+            self.again.appendleft(killer)
+        elif self.spare is not None and killer not in self.spared:
+            self.spared.add(killer)
+            self.taken[killer], self.tries[killer] = self.spare(*self.taken[killer]), 0
             self.again.appendleft(killer)
         else:
             self.settle(killer, None, epitaph, DIED)
@@ -163,17 +174,24 @@ class Workers(abc.ABC):
     patience: float
     lost: int = 0
 
-    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
-        """function(context, *job) of every job. Raises WorkerError at the first that fails; one
-        whose worker was lost is done once more."""
-        with contextlib.closing(self.outcomes(function, jobs)) as outcomes:
+    def run(
+        self, function: Callable, jobs: Iterable[tuple], spare: Spare | None = None
+    ) -> Iterator[Any]:
+        """function(context, *job) of every job. Raises WorkerError at the first that fails. One
+        whose worker was lost is done once more; one that two were lost with is replaced by a
+        `spare`, if there is any, or has failed."""
+        with contextlib.closing(self.outcomes(function, jobs, spare=spare)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
                     raise WorkerError(f"a rollout worker failed: {outcome.error}")
                 yield outcome.value
 
     def outcomes(
-        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
+        self,
+        function: Callable,
+        jobs: Iterable[tuple],
+        retries: int = 1,
+        spare: Spare | None = None,
     ) -> Iterator[Outcome]:
         """Like `run`, but a job that fails is reported and the rest goes on; one whose worker was
         lost is done `retries` more times."""
@@ -181,7 +199,7 @@ class Workers(abc.ABC):
         first = list(itertools.islice(jobs, 1))
         if not first:  # nobody need be started
             return
-        queue, complete = JobQueue(itertools.chain(first, jobs)), False
+        queue, complete = JobQueue(itertools.chain(first, jobs), spare), False
         try:
             self._start()
             while self._feed(queue, function):
@@ -221,7 +239,8 @@ class Workers(abc.ABC):
 
 class Pool(Workers):
     """Worker processes. `setup` and the functions must be importable by name. With one worker
-    everything runs in this process, unless `isolate` asks for a process that may die."""
+    everything runs in this process, where nobody notices that it hangs, unless `isolate` asks for a
+    process that may hang and die. `patience` is in seconds."""
 
     def __init__(
         self,
@@ -239,9 +258,11 @@ class Pool(Workers):
         self._workers: list[_Worker] = []
         self._context: list = []
 
-    def run(self, function: Callable, jobs: Iterable[tuple]) -> Iterator[Any]:
+    def run(
+        self, function: Callable, jobs: Iterable[tuple], spare: Spare | None = None
+    ) -> Iterator[Any]:
         if not self._here:
-            yield from super().run(function, jobs)
+            yield from super().run(function, jobs, spare)
             return
         if not self._context:
             self._context.append(self._setup())
@@ -249,10 +270,14 @@ class Pool(Workers):
             yield function(self._context[0], *job)
 
     def outcomes(
-        self, function: Callable, jobs: Iterable[tuple], retries: int = 1
+        self,
+        function: Callable,
+        jobs: Iterable[tuple],
+        retries: int = 1,
+        spare: Spare | None = None,
     ) -> Iterator[Outcome]:
         if not self._here:
-            yield from super().outcomes(function, jobs, retries)
+            yield from super().outcomes(function, jobs, retries, spare)
             return
         for job in jobs:
             yield Outcome(*attempt(self._context, self._setup, function, job))

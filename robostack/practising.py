@@ -129,7 +129,8 @@ def train_rl(
     start = VLA.load(policy_folder(policy))
 
     def roll(folder: Path, seeds: list[int], tries: int, led: Led) -> Iterator[Episode]:
-        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, led)
+        # a start that always hangs would be met again by whoever goes on with the run
+        return arena.rollouts(folder, way, seeds, f"{label}: rollouts", tries, led, spare=True)
 
     def refresh(iteration: int) -> rl.Score:
         judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from robostack.pool import PATIENCE, WINDOW, JobQueue, Workers, attempt
+from robostack.pool import (
+    PATIENCE,
+    WINDOW,
+    JobQueue,
+    Outcome,
+    Spare,
+    WorkerError,
+    Workers,
+    attempt,
+)
 
 
 def _ray():
@@ -30,6 +40,11 @@ def _require_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise ValueError(f"--workers ray:{address}: no cluster answers there ({error})") from None
+
+
+def _line(error: Exception) -> str:
+    """What there is to say of an error, whose text may be pages."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 class _Remote:
@@ -76,12 +91,31 @@ class RayPool(Workers):
         self._started = not ray.is_initialized()
         if self._started:
             _require_reachable(address)
-            ray.init(address or None, log_to_driver=False, logging_level="error")
-        self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        try:
+            if self._started:
+                ray.init(address or None, log_to_driver=False, logging_level="error")
+            self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        except ray.exceptions.RayError as error:
+            where = f"ray:{address}" if address else "ray"
+            raise ValueError(f"--workers {where}: {_line(error)}") from error
         self._make = ray.remote(num_cpus=1)(_Remote).remote
         self._setup, self.patience = setup, patience
         self._actors: list[_Actor] = []
         self._busy: dict[Any, _Actor] = {}  # by the reference of what they are at
+
+    def outcomes(
+        self,
+        function: Callable,
+        jobs: Iterable[tuple],
+        retries: int = 1,
+        spare: Spare | None = None,
+    ) -> Iterator[Outcome]:
+        """Raises WorkerError where all of Ray is gone, and no actor can be put in another's
+        place."""
+        try:
+            yield from super().outcomes(function, jobs, retries, spare)
+        except _ray().exceptions.RayError as error:
+            raise WorkerError(f"Ray failed, and with it all actors ({_line(error)})") from error
 
     def _start(self) -> None:
         while len(self._actors) < self.workers:
@@ -102,16 +136,18 @@ class RayPool(Workers):
         wait = self.patience + min(a.since for a in self._busy.values()) - time.monotonic()
         ready, _ = ray.wait(list(self._busy), timeout=max(0.01, wait))
         if not ready:
-            hung = f"an actor hung: its job was not done after {self.patience:g} s"
+            hung = f"an actor hung: its job was not done after {self.patience:g} s (--patience)"
             for reference, actor in list(self._busy.items()):
                 if time.monotonic() - actor.since > self.patience:
                     self._bury(reference, queue, retries, hung)
             return
         try:
             value = ray.get(ready[0])
-        except ray.exceptions.RayActorError:
-            lost = "an actor was lost (killed, out of memory, or its machine went away)"
-            self._bury(ready[0], queue, retries, lost)
+        except ray.exceptions.RayTaskError as error:  # it or its result could not be sent
+            text = f"{_line(error.cause)}\n\n{error}"
+            value = None, text, type(error.cause).__name__
+        except ray.exceptions.RayError as error:  # of an actor, its machine, or what it said
+            self._bury(ready[0], queue, retries, f"an actor was lost ({_line(error)})")
             return
         actor = self._busy.pop(ready[0])
         queue.settle(actor.index, *value)
@@ -127,7 +163,8 @@ class RayPool(Workers):
 
     def _dismiss(self) -> None:
         for actor in self._actors:
-            _ray().kill(actor.handle)
+            with contextlib.suppress(_ray().exceptions.RayError):  # where Ray is gone, so are they
+                _ray().kill(actor.handle)
         self._actors, self._busy = [], {}
 
     def close(self) -> None:

@@ -272,7 +272,8 @@ def success_of(arena: Arena, config: EvaluateConfig) -> Check:
 
     def check(folder: Path) -> float:
         seeds = list(range(config.first_seed, config.first_seed + config.episodes))
-        tried = arena.rollouts(folder, config.runner, seeds, "trial", pictures=False)
+        how = {"pictures": False, "spare": True}
+        tried = arena.rollouts(folder, config.runner, seeds, "trial", **how)
         return sum(bool(episode.success) for episode in tried) / config.episodes
 
     return check

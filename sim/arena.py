@@ -14,7 +14,7 @@ import numpy as np
 from robostack.assist import ALONE, Assisted, Led
 from robostack.learn.run import progress
 from robostack.policy.vla import VLA
-from robostack.pool import Pool, Workers
+from robostack.pool import PATIENCE, Pool, Workers
 from robostack.ray_pool import RayPool
 from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import LED, STOPPED, branches, hash_seed, rollout
@@ -24,6 +24,7 @@ from robostack.sim.worker import RandomPolicy, RunnerConfig, Timed, Unplayable, 
 from robostack.types import Episode
 
 EXPERT, RANDOM = "expert", "random"  # policies that are no folders
+SPARE = 1  # with a seed, that of the start to be played in its place
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,17 @@ def _roll(
     return replace(episode, source=LED) if led.share else episode
 
 
+def _elsewhere(env: EnvConfig, folder: str, runner: RunnerConfig, seed: int, *rest) -> tuple:
+    """The same of another start, which depends on the seed alone and is nobody else's."""
+    other = hash_seed(seed, SPARE)
+    print(
+        f"warning: start {seed} cost two workers their lives; start {other} is played in its place",
+        file=sys.stderr,
+        flush=True,
+    )
+    return (env, folder, runner, other, *rest)
+
+
 def _branch(
     worker: Worker,
     config: EnvConfig,
@@ -184,13 +196,14 @@ def open_pool(
     workers: int | str,
     most: int = sys.maxsize,
     isolate: bool = False,
+    patience: float = PATIENCE,
 ) -> Workers:
     """`workers` processes, at most `most`, or Ray's actors where it is "ray" or "ray:ADDRESS"."""
     if not isinstance(workers, str):
-        return Pool(make, max(1, min(worker_count(env, workers), most)), isolate)
+        return Pool(make, max(1, min(worker_count(env, workers), most)), isolate, patience)
     if env.real:
         raise ValueError(f"--workers {workers}: {env.real} is one robot; leave --workers out")
-    return RayPool(make, address=workers.removeprefix(RAY).removeprefix(":"))
+    return RayPool(make, 0, workers.removeprefix(RAY).removeprefix(":"), patience)
 
 
 def worker_count(env: EnvConfig, workers: int) -> int:
@@ -204,21 +217,31 @@ def worker_count(env: EnvConfig, workers: int) -> int:
 
 class Arena:
     """Rollouts of one environment over worker processes. Results come in the order of the seeds
-    and do not depend on the number of workers, which of a real robot is 1."""
+    and do not depend on the number of workers, which of a real robot is 1.
+
+    A worker that dies, or that has been at one job (an episode, or all tries of a start) for
+    `patience` seconds, is replaced and its job done again; only that of a robot, which is this very
+    process, is neither: there RosEnv knows how long to wait. A job that two workers were lost with
+    ends the run (WorkerError), except of `rollouts` that may play a spare start.
+    """
+
+    isolate = True  # one worker, too, is a process that may hang or die; it takes seconds to start
 
     def __init__(
         self,
         env: EnvConfig,
         workers: int | str = 0,
         make: Callable[[], Worker] = make_worker,
+        patience: float = PATIENCE,
     ):
         self.config = env
         self._warned: set[str] = set()
-        self._pool = open_pool(make, env, workers)
+        apart = self.isolate and not env.real
+        self._pool = open_pool(make, env, workers, isolate=apart, patience=patience)
 
     @property
     def lost(self) -> int:
-        """Workers that died or hung so far; their episodes were played again."""
+        """Workers that died or hung so far, each while it was at one try; all were replaced."""
         return self._pool.lost
 
     def _folder(self, policy: str | Path) -> str:
@@ -243,11 +266,14 @@ class Arena:
         tries: int = 1,
         led: Led = ALONE,
         pictures: bool = True,
+        spare: bool = False,
     ) -> Iterator[Episode]:
-        """`tries` per seed, one after the other."""
+        """`tries` per seed, one after the other. With `spare` a try that two workers were lost with
+        is one of another start instead, which its episode's seed tells."""
         folder, how = self._folder(policy), (led, pictures)
         jobs = [(self.config, folder, runner, s, k, *how) for s in seeds for k in range(tries)]
-        yield from progress(self._pool.run(_roll, jobs), label, len(jobs))
+        played = self._pool.run(_roll, jobs, _elsewhere if spare else None)
+        yield from progress(played, label, len(jobs))
 
     def branches(
         self,

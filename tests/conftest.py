@@ -54,6 +54,17 @@ def vla():
     return tiny_vla()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_worker_acts_here():
+    """And not in a process that may die, which takes seconds to start: of most tests it would be
+    half the time."""
+    from robostack.sim.arena import Arena
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Arena, "isolate", False)
+        yield
+
+
 @pytest.fixture
 def here(monkeypatch):
     """Evaluations act in this process, and not in some that may die and take seconds to start."""

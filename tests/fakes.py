@@ -274,6 +274,44 @@ def sleep_once(env: LineEnv, number: int, victim: int, marker: str) -> int:
     return 10 * number
 
 
+class Bulky:
+    """Arrives nowhere: where it is put together again, there is no memory for it."""
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise MemoryError("cannot allocate 1 EiB")
+
+
+class Deadly(LineEnv):
+    """Start 7 costs the life of whoever plays it."""
+
+    def reset(self, seed: int) -> Step:
+        import os
+
+        if seed == 7:
+            os._exit(7)
+        return super().reset(seed)
+
+
+class Deadlies:
+    """A worker of an `Arena` to whom every environment is `Deadly`, and every policy drawn."""
+
+    def env(self, config, runner) -> LineEnv:
+        return Deadly()
+
+    def policy(self, folder, runner, env) -> DrawnPolicy:
+        return DrawnPolicy()
+
+    def watcher(self, runner, env) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def stumble(env: LineEnv, number: int) -> int:
     """One job of many goes wrong: 1 is too large, 2 is killed, 3 leaves, -1 raises."""
     import os

@@ -26,7 +26,9 @@ SMALL = CasesCommand(
 def here(opened):
     """One worker in this process, whose environments are kept from one command to the next."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cases, "Arena", lambda env, _: Arena(env, 1, lambda: Worker(make=opened)))
+        patch.setattr(
+            cases, "Arena", lambda env, *_, **__: Arena(env, 1, lambda: Worker(make=opened))
+        )
         yield
 
 

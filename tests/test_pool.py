@@ -183,6 +183,26 @@ def alive(pid):
         return False
 
 
+def test_a_spare_is_done_in_the_place_of_what_two_workers_were_lost_with():
+    jobs = [(n,) for n in (4, 2, 6, 5)]
+    with Pool(line_env, 1, isolate=True) as pool:
+        assert list(pool.run(stumble, jobs, lambda n: (n + 5,))) == [40, 70, 60, 50]
+        assert pool.lost == 2
+        with pytest.raises(WorkerError, match="exit code 7"):  # a spare has no other
+            list(pool.run(stumble, jobs, lambda n: (3,)))
+        assert pool.lost == 6
+
+
+@pytest.mark.slow
+def test_one_worker_in_a_process_of_its_own_may_hang_too(tmp_path, capfd):
+    with Pool(line_env, 1, isolate=True) as pool:
+        assert list(pool.run(times_ten, [(1,)])) == [10]  # it is up
+        pool.patience = 5
+        jobs = [(n, 1, str(tmp_path / "slept")) for n in range(3)]
+        assert list(pool.run(sleep_once, jobs)) == [0, 10, 20]
+        assert pool.lost >= 1 and "not done after 5 s" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_and_its_jobs_are_done_again(tmp_path, capfd):
     with Pool(line_env, 2) as pool:

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from fakes import die_once, line_env, roll_line, sleep_once, stumble, times_ten
+from fakes import Bulky, die_once, line_env, roll_line, sleep_once, stumble, times_ten
 
 from robostack.pool import DIED, PATIENCE, Pool, WorkerError
 from robostack.ray_pool import RayPool
@@ -49,6 +49,61 @@ def test_a_killed_actor_is_replaced_and_its_jobs_are_done_again(pool, tmp_path, 
     jobs = [(n, 3, str(tmp_path / "died")) for n in range(8)]
     assert list(pool.run(die_once, jobs)) == list(range(0, 80, 10))
     assert pool.lost == 1 and "an actor was lost" in capfd.readouterr().err
+
+
+LOSSES = [
+    ray.exceptions.OutOfMemoryError("the node is low on memory\nand here is how much of it"),
+    ray.exceptions.NodeDiedError("the node died"),
+    ray.exceptions.OwnerDiedError("00", None, ""),
+    ray.exceptions.ObjectLostError("00", None, ""),
+    ray.exceptions.ActorUnschedulableError("no such node"),
+    ray.exceptions.ActorDiedError(),
+    ray.exceptions.RaySystemError("the raylet is gone"),
+]
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """Ray loses the first answer to every job, in one way after the other."""
+    left, seen, get = list(LOSSES), set(), ray.get
+
+    def lose(reference):
+        value = get(reference)
+        if left and value[0] not in seen:
+            seen.add(value[0])
+            raise left.pop(0)
+        return value
+
+    monkeypatch.setattr(ray, "get", lose)
+
+
+@pytest.mark.slow
+def test_whatever_ray_loses_an_actor_by_its_job_is_done_again(pool, losing, capfd):
+    jobs = [(n,) for n in range(len(LOSSES) + 1)]
+    assert list(pool.run(times_ten, jobs)) == [10 * n for (n,) in jobs]
+    assert pool.lost == len(LOSSES)
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == len(LOSSES)
+    told = "warning: an actor was lost (OutOfMemoryError: the node is low on memory); another"
+    assert told in said[0]
+
+
+def test_a_job_that_cannot_be_sent_fails_and_costs_no_actor(pool):
+    outcomes = list(pool.outcomes(times_ten, [(1,), (Bulky(),), (2,)]))
+    assert [o.value for o in outcomes] == [10, None, 20] and pool.lost == 0
+    with pytest.raises(WorkerError, match="failed: .*cannot allocate 1 EiB"):
+        list(pool.run(times_ten, [(Bulky(),)]))
+
+
+def test_the_end_of_all_ray_is_told_in_a_sentence(pool, monkeypatch):
+    def gone(*_, **__):
+        raise ray.exceptions.LocalRayletDiedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "wait", gone)
+        with pytest.raises(WorkerError, match=r"^Ray failed, .*LocalRayletDiedError: .+\)$"):
+            list(pool.run(times_ten, [(1,)]))
+    assert list(pool.run(times_ten, [(1,)])) == [10]
 
 
 @pytest.mark.slow

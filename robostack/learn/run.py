@@ -2,6 +2,7 @@
 
 run.json          verb, config, seed, code version, the command that made it
 metrics.jsonl     one line a logged step
+tensorboard/ ...  the same for dashboards that were asked for (robostack.learn.tracking)
 policy/           the result (robostack.policy.vla)
 resume.*          what an interrupted run needs to go on; removed when finished
 summary.json      results and seconds
@@ -27,7 +28,7 @@ from tqdm import tqdm
 import robostack
 from robostack.data.holding import LOCK, Hold
 from robostack.learn import processes
-from robostack.learn.tracking import Tracker, open_trackers
+from robostack.learn.tracking import LEFT, Tracker, asked, open_trackers
 
 if TYPE_CHECKING:
     import torch
@@ -70,10 +71,12 @@ class Run:
     ):
         if verb in ALONE and processes.count() > 1:
             raise RunError(f"{verb} is done by one process; start it without a launcher")
+        if _tracked(verb):
+            asked()  # says what is wrong with it before anything is made or removed
         processes.join()
         self.path, self.verb = Path(path), verb
         self.started = time.monotonic()
-        self._trackers: list[Tracker] | None = None  # opened with the first line of metrics
+        self._trackers: list[Tracker] = []
         self._hold: Hold | None = None  # of the folder, where this process writes it
         about = {"verb": verb, "config": config, "seed": seed}
         replace = existing == "replace" and self.path.exists()
@@ -123,16 +126,28 @@ class Run:
         if not (self.path / "run.json").exists():
             about |= {"command": sys.argv, "version": robostack.__version__, "git": code_version()}
             write_json(self.path / "run.json", about)
+        try:
+            self._trackers = open_trackers(self.path) if _tracked(self.verb) else []
+        except ValueError:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Leave no trace of a run whose settings turned out impossible before anything was done."""
+        for tracker in self._trackers:
+            tracker.close()
+        self._trackers = []
         if self._hold is not None:
             self._hold.release()
-            if [file.name for file in self.path.iterdir()] == ["run.json"]:
+            if not {file.name for file in self.path.iterdir()} - {"run.json", *LEFT}:
                 shutil.rmtree(self.path)
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append one line of metrics. Raises FloatingPointError if one is not a number."""
+    def log(self, step: int, metrics: dict[str, float], at: int | None = None) -> None:
+        """Append one line of metrics. Raises FloatingPointError if one is not a number.
+
+        `step` counts updates; `at` is where dashboards draw the line, if not there: they want a
+        number that rises from line to line, even where nothing was updated.
+        """
         for name, value in metrics.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise FloatingPointError(
@@ -143,10 +158,8 @@ class Run:
             return
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
-        if self._trackers is None:
-            self._trackers = open_trackers(self.path)
         for tracker in self._trackers:
-            tracker.log(step, metrics)
+            tracker.log(step if at is None else at, metrics)
 
     def steps(self, first: int, total: int, label: str) -> Iterator[int]:
         """`range(first, total)` behind a progress bar with the time left."""
@@ -161,7 +174,7 @@ class Run:
             write_json(self.path / "summary.json", summary)
         if self._hold is not None:
             self._hold.release()
-        for tracker in self._trackers or []:
+        for tracker in self._trackers:
             tracker.close()
         processes.wait()
         return summary
@@ -171,6 +184,11 @@ class Run:
         state = self.path / "resume.json"
         before = json.loads(state.read_text())["seconds"] if state.is_file() else 0.0
         return before + time.monotonic() - self.started
+
+
+def _tracked(verb: str) -> bool:
+    """Whether its runs have anything to draw on a dashboard."""
+    return verb.startswith("train ")
 
 
 def _held(folder: Path) -> Hold:

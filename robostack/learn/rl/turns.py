@@ -105,7 +105,7 @@ class Turns:
             **{f"alarm_{name}": value for name, value in taken.items()},
         }
         if stopped:
-            self.run.log(max(self.algorithm.step - 1, 0), metrics)
+            self._log(metrics)
         else:
             self._save(iteration, metrics)
         print(f"{self.label}: {self.pace.told(iteration, episodes)}", file=sys.stderr, flush=True)
@@ -162,8 +162,12 @@ class Turns:
                 self.checks = [*self.checks[:k], self.outside.check(self._folder(k))]
                 write_json(self.run.path / CHECKS, self.checks)
             metrics["checked_success"] = self.checks[iteration + 1]
-        self.run.log(max(self.algorithm.step - 1, 0), metrics)
+        self._log(metrics)
         self.algorithm.save(self.run, iteration)
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        """Dashboards draw it at the number of rollouts, which rises where nothing is learned, too."""
+        self.run.log(max(self.algorithm.step - 1, 0), metrics, at=metrics["rollouts"])
 
     def _folder(self, iteration: int) -> Path:
         """Of the policy that an iteration's rollouts are by."""
