@@ -166,7 +166,7 @@ class Turns:
         self.algorithm.save(self.run, iteration)
 
     def _log(self, metrics: dict[str, float]) -> None:
-        """Dashboards draw it at the number of rollouts, which rises where nothing is learned, too."""
+        """Dashboards draw it at the number of rollouts, which rises where nothing was learned."""
         self.run.log(max(self.algorithm.step - 1, 0), metrics, at=metrics["rollouts"])
 
     def _folder(self, iteration: int) -> Path:
