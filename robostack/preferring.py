@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import robostack
-from robostack import preference_card
+from robostack import page, preference_card
 from robostack.config import to_dict
 from robostack.data.reading import read_windows
 from robostack.data.store import Store, StoreError, open_store, require_episodes
@@ -42,7 +42,9 @@ def prefer(
 
     Of tries in groups and their side-cars; with source=demonstrations of a policy's chunks at
     demonstrated states; with source=people of tries and `labels`, what people said of them.
+    Raises ValueError before anything is judged where `out` is no name for a set and its card.
     """
+    beside = _card_of(out, labels)
     store = open_store(data)
     store.require_episodes()
     for source, given, flag in (
@@ -73,9 +75,21 @@ def prefer(
     episodes = {name: store.read(name) for name in sorted(used_ids)}
     digests = {name: saved.digest(episode) for name, episode in episodes.items()}
     found = saved.PreferenceSet(pairs, card, str(store.path.resolve()), digests)
-    preference_card.write(Path(out).with_suffix(".html"), found, episodes)
+    preference_card.write(beside, found, episodes)
     saved.save(out, found)
     return card
+
+
+def _card_of(out: Path, labels: Path | None) -> Path:
+    """Where the card of set `out` goes. Raises ValueError where another set's card, another page
+    or the labels would be overwritten."""
+    if Path(out).suffix != ".jsonl":
+        raise ValueError(f"--out {out}: expected a name that ends in .jsonl")
+    if labels is not None and Path(out).resolve() == Path(labels).resolve():
+        raise ValueError(f"--out {out}: expected a name of its own, got that of the labels")
+    beside = Path(out).with_suffix(".html")
+    page.require_ours(beside, "preferences")
+    return beside
 
 
 def unheard(config: PreferConfig, rewards: dict[str, Reward]) -> list[str]:
