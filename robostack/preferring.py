@@ -19,7 +19,7 @@ from robostack.learn.trials import Check
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
-from robostack.prefer import candidates, people, saved
+from robostack.prefer import answers, candidates, people, saved
 from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
@@ -55,7 +55,7 @@ def prefer(
             does = "needs" if given is None else "takes no"
             raise ValueError(f"source={config.source} {does} {flag}")
     if config.source == "people":
-        pairs, card = _of_people(config, store, labels)
+        pairs, card = _of_people(config, store, labels, seed)
         used: list[str] = []
     else:
         after, before = _terms(config, rewards)
@@ -115,17 +115,14 @@ def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _of_people(config: PreferConfig, store: Store, labels: Path) -> tuple[list, dict]:
+def _of_people(config: PreferConfig, store: Store, labels: Path, seed: int) -> tuple[list, dict]:
     if not Path(labels).is_file():
         raise FileNotFoundError(f"{labels} does not exist; make it with `robostack label`")
-    about = {i: store.attributes(i) for i in store.ids()}
-    return people.preferences(
-        people.Ledger(labels).answers,
-        {i: a["group"] for i, a in about.items()},
-        {i: a["steps"] for i, a in about.items()},
-        {i: a["success"] for i, a in about.items()},
-        config,
-    )
+    ledger = answers.Ledger(labels)
+    tries = people.tries_of(store, ledger.answers)
+    pairs, card = people.preferences(ledger.answers, tries, config, seed)
+    ledger.warn_of_unnamed(store.path)
+    return pairs, {**card, "labels": answers.digest(ledger.answers)}
 
 
 def _terms(config: PreferConfig, rewards: dict[str, Reward]) -> tuple[list[str], list[str]]:
