@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from robostack import page
 from robostack.verb import Verb, config_of
 
 STORE = "the new store"
-OURS = "<title>robostack: "  # of a page
 
 
 def _does(name: str, *ends: str) -> Callable[[Any, argparse.Namespace], dict | int]:
@@ -32,8 +32,7 @@ def _require_name(out: Path, ends: tuple[str, ...]) -> None:
     unless it is a page of ours: that is made anew."""
     if out.suffix not in ends:
         raise ValueError(f"--out {out}: expected a name that ends in {' or '.join(ends)}")
-    if out.is_dir() or (out.exists() and OURS not in out.open(errors="replace").read(1000)):
-        raise ValueError(f"--out {out} exists and is no page of robostack; name another")
+    page.require_ours(out)
 
 
 DATA: dict[str, Verb] = {

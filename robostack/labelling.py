@@ -1,8 +1,10 @@
 """A local page on which people say which of two tries was better: `robostack label`.
 
 Every answer is on the disk before the page goes on. The page keeps what it could not yet send, and
-sends it again; the same answer twice counts once. A pair that one tab shows is not shown by another
-for a while.
+sends it again; the same answer twice counts once. An answer names its episodes by their digests, so
+that one about another store is not taken; the page keeps it until its own store is served, and what
+is refused for good, for somebody to look at. A pair that one tab shows is not shown by another for
+a while.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ import numpy as np
 
 from robostack import figures
 from robostack.data.store import Store, open_store
-from robostack.prefer.people import Answer, Ledger, Question, agreement, questions
+from robostack.prefer.answers import Answer, Ledger
+from robostack.prefer.people import Question, Try, agreement, questions, require_about, tries_of
+from robostack.prefer.saved import PreferenceError
 
 PAGE = Path(__file__).with_name("labelling.html")
 LEASE = 120.0  # seconds for which a pair that is shown in one tab is not shown in another
@@ -51,7 +55,8 @@ class LabelConfig:
 class Labelling:
     """What the page asks for, without the network.
 
-    Raises ValueError where the store holds no two tries of one state.
+    Raises ValueError where the store holds no two tries of one state, or the ledger answers about
+    other tries.
     """
 
     def __init__(self, store: Store, ledger: Ledger, config: LabelConfig):
@@ -71,11 +76,13 @@ class Labelling:
             raise ValueError(
                 f"camera={config.camera}: the store has {', '.join(sorted(store.spec.cameras))}"
             )
+        require_about(ledger.answers, tries_of(store, ledger.answers))
         self.questions = questions(several, config.pairs, config.seed)
         self._by_key = {q.key: q for q in self.questions}
         self._shown: dict[str, tuple[str, str, float]] = {}  # question -> annotator, tab, until
         self._lock = threading.Lock()
         self.film = lru_cache(maxsize=256)(self._film)
+        self.tried = lru_cache(maxsize=None)(lambda episode_id: Try.of(store.read(episode_id)))
 
     def next(self, annotator: str, tab: str) -> dict:
         """The next pair for a tab, or that there is none; and how far this person is."""
@@ -101,17 +108,26 @@ class Labelling:
     def _told(self, question: Question, annotator: str) -> dict:
         left, right = question.sides(annotator)
         task = self.store.attributes(left)["task"]
-        return {"key": question.key, "left": left, "right": right, "task": task}
+        digests = {side: self.tried(side).digest for side in (left, right)}
+        return {"key": question.key, "left": left, "right": right, "task": task, "digests": digests}
 
     def answer(self, said: dict) -> dict:
-        """Raises ValueError for what is no answer to a pair of this store."""
+        """Raises ValueError for what is no answer, PreferenceError for one that is not to a pair of
+        this store."""
         try:
             answer = Answer(**said)
         except TypeError as error:
             raise ValueError(str(error)) from None
+        if answer.digests is None:
+            raise ValueError(
+                "digests: expected those of both episodes, got none, as from an older page; reload"
+            )
         question = self._by_key.get(answer.key)
         if question is None or {answer.left, answer.right} != {question.first, question.second}:
-            raise ValueError(f"there is no pair {answer.key!r} of {answer.left}, {answer.right}")
+            raise PreferenceError(
+                f"there is no pair {answer.key!r} of {answer.left}, {answer.right}"
+            )
+        require_about([answer], {side: self.tried(side) for side in answer.digests})
         return {"new": self.ledger.add(answer)}
 
     def statistics(self) -> dict:
@@ -157,6 +173,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise ValueError("expected application/json")  # which other sites cannot send
             asked = json.loads(self.rfile.read(length))
             self._tell(self._answered(asked))
+        except PreferenceError as error:  # the page keeps it for its own store
+            self._tell({"error": str(error)}, HTTPStatus.CONFLICT)
         except (ValueError, KeyError, TypeError) as error:
             self._tell({"error": str(error)}, HTTPStatus.BAD_REQUEST)
 
@@ -208,6 +226,7 @@ def label(config: LabelConfig, data: Path, out: Path) -> dict:
     store = open_store(data)
     store.require_episodes()
     labelling = Labelling(store, Ledger(out), config)
+    labelling.ledger.warn_of_unnamed(store.path)
     with server(labelling, config.host, config.port) as found:
         address = f"http://{config.host}:{found.server_address[1]}/"
         print(

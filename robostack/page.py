@@ -30,6 +30,15 @@ def write(path: Path, title: str, parts: list[str]) -> None:
     partial.replace(path)
 
 
+def require_ours(path: Path, kind: str = "") -> None:
+    """Raise ValueError where `path` is there and no page of ours: those are made anew. With `kind`,
+    what its title has to begin with after our name."""
+    mark = f"<title>robostack: {kind}"
+    if path.is_dir() or (path.exists() and mark not in path.open(errors="replace").read(1000)):
+        about = f" about {kind}" if kind else ""
+        raise ValueError(f"{path} exists and is no page of robostack{about}; name another")
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Cells are HTML."""
     head = "".join(f"<th>{cell}" for cell in header)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import robostack
-from robostack import preference_card
+from robostack import page, preference_card
 from robostack.config import to_dict
 from robostack.data.reading import read_windows
 from robostack.data.store import Store, StoreError, open_store, require_episodes
@@ -19,7 +19,7 @@ from robostack.learn.trials import Check
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
-from robostack.prefer import candidates, people, saved
+from robostack.prefer import answers, candidates, people, saved
 from robostack.prefer.candidates import RANK
 from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
 from robostack.protocols import ChunkReward, Reward
@@ -42,7 +42,9 @@ def prefer(
 
     Of tries in groups and their side-cars; with source=demonstrations of a policy's chunks at
     demonstrated states; with source=people of tries and `labels`, what people said of them.
+    Raises ValueError before anything is judged where `out` is no name for a set and its card.
     """
+    beside = _card_of(out, labels)
     store = open_store(data)
     store.require_episodes()
     for source, given, flag in (
@@ -53,7 +55,7 @@ def prefer(
             does = "needs" if given is None else "takes no"
             raise ValueError(f"source={config.source} {does} {flag}")
     if config.source == "people":
-        pairs, card = _of_people(config, store, labels)
+        pairs, card = _of_people(config, store, labels, seed)
         used: list[str] = []
     else:
         after, before = _terms(config, rewards)
@@ -73,9 +75,21 @@ def prefer(
     episodes = {name: store.read(name) for name in sorted(used_ids)}
     digests = {name: saved.digest(episode) for name, episode in episodes.items()}
     found = saved.PreferenceSet(pairs, card, str(store.path.resolve()), digests)
-    preference_card.write(Path(out).with_suffix(".html"), found, episodes)
+    preference_card.write(beside, found, episodes)
     saved.save(out, found)
     return card
+
+
+def _card_of(out: Path, labels: Path | None) -> Path:
+    """Where the card of set `out` goes. Raises ValueError where another set's card, another page
+    or the labels would be overwritten."""
+    if Path(out).suffix != ".jsonl":
+        raise ValueError(f"--out {out}: expected a name that ends in .jsonl")
+    if labels is not None and Path(out).resolve() == Path(labels).resolve():
+        raise ValueError(f"--out {out}: expected a name of its own, got that of the labels")
+    beside = Path(out).with_suffix(".html")
+    page.require_ours(beside, "preferences")
+    return beside
 
 
 def unheard(config: PreferConfig, rewards: dict[str, Reward]) -> list[str]:
@@ -101,17 +115,14 @@ def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _of_people(config: PreferConfig, store: Store, labels: Path) -> tuple[list, dict]:
+def _of_people(config: PreferConfig, store: Store, labels: Path, seed: int) -> tuple[list, dict]:
     if not Path(labels).is_file():
         raise FileNotFoundError(f"{labels} does not exist; make it with `robostack label`")
-    about = {i: store.attributes(i) for i in store.ids()}
-    return people.preferences(
-        people.Ledger(labels).answers,
-        {i: a["group"] for i, a in about.items()},
-        {i: a["steps"] for i, a in about.items()},
-        {i: a["success"] for i, a in about.items()},
-        config,
-    )
+    ledger = answers.Ledger(labels)
+    tries = people.tries_of(store, ledger.answers)
+    pairs, card = people.preferences(ledger.answers, tries, config, seed)
+    ledger.warn_of_unnamed(store.path)
+    return pairs, {**card, "labels": answers.digest(ledger.answers)}
 
 
 def _terms(config: PreferConfig, rewards: dict[str, Reward]) -> tuple[list[str], list[str]]:

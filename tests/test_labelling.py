@@ -1,6 +1,7 @@
 """The labelling page, over HTTP and in a real browser: no press of a key is ever lost."""
 
 import json
+import re
 import shutil
 import threading
 import urllib.error
@@ -9,13 +10,14 @@ import urllib.request
 import numpy as np
 import pytest
 from browser import Browser, wait
-from fakes import SPEC, make_episode
+from fakes import SPEC, make_episode, swap
 
-from robostack import cli
+from robostack import cli, labelling
 from robostack.data.store import Store
 from robostack.labelling import LabelConfig, Labelling, server
 from robostack.prefer import saved
-from robostack.prefer.people import Ledger
+from robostack.prefer.answers import Ledger
+from robostack.prefer.saved import PreferenceError
 
 CONFIG = LabelConfig(pairs=2)
 
@@ -45,6 +47,9 @@ class Site:
     def stop(self):
         self.running.shutdown()
         self.running.server_close()
+        for thread in threading.enumerate():  # films that are still being made
+            if "process_request_thread" in thread.name:
+                thread.join(60)
 
     def answers(self):
         return [(a.annotator, a.key, a.answer) for a in Ledger(self.path).answers]
@@ -61,6 +66,15 @@ class Site:
 
 
 @pytest.fixture
+def other(tmp_path):
+    """Another store, whose episodes have the same ids."""
+    store = Store.create(tmp_path / "other", SPEC)
+    for seed in range(50, 58):
+        store.append(make_episode(seed, steps=6))
+    return store
+
+
+@pytest.fixture
 def site(store, tmp_path):
     site = Site(store, tmp_path / "labels.jsonl")
     yield site
@@ -68,7 +82,7 @@ def site(store, tmp_path):
 
 
 def said(shown, answer="left", number="1", annotator="ada"):
-    sides = {name: shown[name] for name in ("key", "left", "right")}
+    sides = {name: shown[name] for name in ("key", "left", "right", "digests")}
     return {"id": number, "annotator": annotator, "answer": answer, "seconds": 2.5, **sides}
 
 
@@ -106,16 +120,16 @@ def test_films_are_webm_and_tell_nothing_of_the_outcome(site, store):
 
     still = np.zeros((2, 16, 16, 3), np.uint8)
     assert (figures.framed(still, None, 32) == 0).all()
-    assert set(shown) == {"key", "left", "right", "task", "done", "total"}
+    assert set(shown) == {"key", "left", "right", "task", "digests", "done", "total"}
 
 
 @pytest.mark.parametrize(
     ("path", "what", "told"),
     [
         ("answer", {"id": "1"}, "missing"),
-        ("answer", {"key": "0-9"}, "no pair '0-9'"),
+        ("answer", {"digests": None}, "got none, as from an older page"),
         ("answer", {"answer": "both"}, "left, right, equal, skip"),
-        ("answer", {"left": "../../etc/passwd"}, "no pair"),
+        ("answer", {"left": "../../etc/passwd"}, "one of ../../etc/passwd"),
         ("next", {"annotator": "  ", "tab": "1"}, "name of 1 to 60"),
         ("next", {"annotator": "x" * 99, "tab": "1"}, "name of 1 to 60"),
         ("elsewhere", {}, "nothing to ask"),
@@ -130,6 +144,26 @@ def test_what_cannot_be_is_refused_with_a_reason_and_nothing_is_written(site, pa
         site.post(path, what)
     assert caught.value.code == 400 and told in json.load(caught.value)["error"]
     assert site.answers() == []
+
+
+def test_an_answer_about_another_store_is_a_conflict_and_not_taken(site, other):
+    shown = site.post("next", {"annotator": "ada", "tab": "1"})
+    beside = Labelling(other, Ledger(other.path / "none.jsonl"), CONFIG)
+    foreign = {**said(shown), **beside.again("ada", shown["key"])}
+    del foreign["task"]
+    for changes in (foreign, {**said(shown), "key": "0-9"}):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            site.post("answer", changes)
+        assert caught.value.code == 409
+        assert re.search("another episode|no pair '0-9'", json.load(caught.value)["error"])
+    assert site.answers() == []
+
+
+def test_a_ledger_about_another_store_is_refused_before_the_page_is_served(site, other):
+    site.post("answer", said(site.post("next", {"annotator": "ada", "tab": "1"})))
+    with pytest.raises(PreferenceError, match="ada's answer to .* is about another episode"):
+        Labelling(other, Ledger(site.path), CONFIG)
+    assert Labelling(site.store, Ledger(site.path), CONFIG).questions
 
 
 def test_other_sites_cannot_answer_in_a_visitors_name(site):
@@ -167,6 +201,64 @@ def test_labels_become_preferences_from_the_command_line(site, store, tmp_path, 
     assert [p.tie for p in found.pairs].count(True) == 1 and len(found.pairs) == 4
     assert found.card["answers"] == {"ada": 4} and {p.annotator for p in found.pairs} == {"ada"}
     assert len(found.episodes()) == 8
+
+
+def test_labels_of_another_store_and_of_changed_episodes_make_no_preferences(
+    site, store, other, tmp_path, capsys
+):
+    shown = site.post("next", {"annotator": "ada", "tab": "1"})
+    site.post("answer", said(shown))
+    words = ["--out", str(tmp_path / "p.jsonl"), "--labels", str(site.path), "source=people"]
+    assert cli.main(["prefer", "--data", str(other.path), *words]) == 1
+    assert f"ada's answer to {shown['key']} is about another episode" in capsys.readouterr().err
+    swap(store, shown["left"], make_episode(99, group="seed 0 step 0"))
+    assert cli.main(["prefer", "--data", str(store.path), *words]) == 1
+    assert f"is about another episode {shown['left']} than" in capsys.readouterr().err
+    assert not (tmp_path / "p.jsonl").exists() and not (tmp_path / "p.html").exists()
+
+
+def test_labels_of_an_older_version_are_taken_with_a_warning_where_the_states_agree(
+    store, tmp_path, capsys
+):
+    labels, out = tmp_path / "labels.jsonl", tmp_path / "p.jsonl"
+    old = {"id": "1", "annotator": "ada", "answer": "left", "seconds": 1.0}
+    words = ["--data", str(store.path), "--labels", str(labels), "--out", str(out), "source=people"]
+    labels.write_text(json.dumps({**old, "key": "000000-000001", "left": "000000",
+                                  "right": "000001"}) + "\n")  # fmt: skip
+    assert cli.main(["prefer", *words]) == 0
+    assert "1 answers in" in (told := capsys.readouterr()).err and "do not name" in told.err
+    assert json.loads(told.out)["unnamed"] == 1
+    labels.write_text(json.dumps({**old, "key": "000000-000002", "left": "000000",
+                                  "right": "000002"}) + "\n")  # fmt: skip
+    assert cli.main(["prefer", "--force", *words]) == 1
+    assert "ada's answer to 000000-000002 compares tries of different" in capsys.readouterr().err
+
+
+def test_the_card_of_peoples_pairs_tells_how_they_were_made_and_filtered(site, store, tmp_path):
+    for number in range(4):
+        shown = site.post("next", {"annotator": "ada", "tab": "1"})
+        site.post("answer", said(shown, number=f"{number}"))
+    before = site.path.read_bytes()
+
+    def card(name, *keys):
+        words = ["--data", str(store.path), "--labels", str(site.path), "source=people", *keys]
+        assert cli.main(["prefer", "--out", str(tmp_path / name), *words]) == 0
+        return saved.load(tmp_path / name).card
+
+    half = card("half.jsonl", "keep=0.5", "--seed", "3")
+    assert half["preferences"] == 2 and half["small"] == 2 and half["seed"] == 3
+    assert half["config"]["keep"] == 0.5 and half["config"]["source"] == "people"
+    assert card("all.jsonl")["labels"] == half["labels"] and site.path.read_bytes() == before
+    site.post("answer", said(shown, "right", number="again"))
+    assert card("later.jsonl")["labels"] != half["labels"]
+    assert "the margin was small" in (tmp_path / "half.html").read_text()
+
+
+def test_a_set_is_never_written_over_its_labels(site, store, capsys):
+    site.post("answer", said(site.post("next", {"annotator": "ada", "tab": "1"})))
+    words = ["--data", str(store.path), "--labels", str(site.path), "source=people", "--force"]
+    assert cli.main(["prefer", "--out", str(site.path), *words]) == 1
+    assert "got that of the labels" in capsys.readouterr().err and len(site.answers()) == 1
 
 
 # in a browser ------------------------------------------------------------------------------------
@@ -275,4 +367,83 @@ def test_going_back_shows_the_pair_again_and_the_later_answer_counts(browser, si
     press(page, "ArrowRight")
     assert site.answers() == [("ada", first, "left"), ("ada", first, "right")]
     assert Ledger(site.path).latest()["ada", first].answer == "right"
+    page.close()
+
+
+def kept(page, name="refused"):
+    return page.ask(f"JSON.parse(localStorage['{name}'] || '[]')")
+
+
+@pytest.mark.slow
+def test_an_answer_kept_for_one_store_waits_while_another_is_served_at_its_address(
+    browser, site, other, tmp_path
+):
+    page = log_in(browser, site, "eve")
+    shown = key(page)
+    site.stop()
+    page.press("ArrowLeft")
+    wait(lambda: "1 kept here" in page.ask("$('note').textContent"), 60)
+    mine, site.store, site.path = (site.store, site.path), other, tmp_path / "other.jsonl"
+    site.start()
+    wait(lambda: "1 about another store" in page.ask("$('kept').textContent"), 60)
+    wait(lambda: not page.ask("busy"))
+    press(page, "ArrowRight")  # and the other store's answers are its own
+    assert [a[2] for a in site.answers()] == ["right"]
+    page.close()
+    site.stop()
+    site.store, site.path = mine
+    site.start()
+    page = log_in(browser, site, "eve")
+    wait(lambda: site.answers() == [("eve", shown, "left")])
+    assert page.ask("$('kept').hidden && unsent().length === 0")
+    page.close()
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_refused_stays_in_the_browser_and_is_seen(browser, site):
+    page = log_in(browser, site, "may")
+    page.ask("pair.digests = null")  # as a page of an older version would send it
+    shown = key(page)
+    page.press("ArrowLeft")
+    wait(lambda: "1 refused (digests: expected" in page.ask("$('kept').textContent"))
+    assert [(a["key"], a["answer"]) for a in kept(page)] == [(shown, "left")]
+    wait(lambda: not page.ask("busy"))
+    press(page, "ArrowRight")
+    wait(lambda: not page.ask("busy"))
+    assert page.ask("!$('kept').hidden") and len(site.answers()) == 1
+    line = page.ask("decodeURIComponent($('kept').lastElementChild.href.split(',', 2)[1])")
+    assert json.loads(line)["key"] == shown and "why" not in json.loads(line)
+    page.ask("localStorage.removeItem('refused')")
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_tab_that_waits_goes_on_when_another_is_closed(browser, site, monkeypatch):
+    monkeypatch.setattr(labelling, "LEASE", 5.0)
+    pages = [log_in(browser, site, "kim")]
+    for _ in range(3):
+        press(pages[0], "ArrowLeft")
+    last = key(pages[0])  # the only pair that is left
+    page = browser.open(site.address)
+    wait(lambda: "another tab" in page.ask("$('end').textContent"))
+    pages[0].close()
+    assert wait(lambda: key(page)) == last
+    page.close()
+
+
+@pytest.mark.slow
+def test_a_step_back_is_not_lost_while_the_server_is_down(browser, site):
+    page = log_in(browser, site, "ira")
+    first = press(page, "ArrowLeft")
+    wait(lambda: not page.ask("busy"))
+    second = key(page)
+    site.stop()
+    page.press("Backspace")
+    wait(lambda: "go back again" in page.ask("$('note').textContent"), 60)
+    assert key(page) == second
+    site.start()
+    page.press("Backspace")
+    wait(lambda: key(page) == first)
+    press(page, "ArrowRight")
+    assert site.answers() == [("ira", first, "left"), ("ira", first, "right")]
     page.close()

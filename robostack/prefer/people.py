@@ -1,5 +1,5 @@
-"""What people say of two tries from one state: which pairs they are asked, a ledger of their
-answers that nothing can take back, how far they agree, and the preferences that follow.
+"""What people are asked of two tries from one state, how far they agree, and the preferences that
+follow from their answers.
 
 Everybody is asked the same pairs in the same order, each with sides of their own, so that whoever
 has answered can be compared and a liking for one side cancels.
@@ -7,24 +7,23 @@ has answered can be compared and a liking for one side cancels.
 
 from __future__ import annotations
 
-import json
-import os
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
+from robostack.data.store import Store
+from robostack.prefer import saved
+from robostack.prefer.answers import Answer
 from robostack.prefer.compare import PreferConfig, summary
 from robostack.prefer.saved import PreferenceError
 from robostack.rollout import hash_seed
-from robostack.types import Clip, Preference
+from robostack.types import Clip, Episode, Preference, RobotSpec
 
-ANSWERS = ("left", "right", "equal", "skip")
 PEOPLE = "people"  # term of the preferences that follow
+KEYS = ("keep", "apart", "tie", "clip", "horizon", "shuffle")  # of PreferConfig that mean something
 
 
 @dataclass(frozen=True)
@@ -46,31 +45,46 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One press of a key."""
+class Try:
+    """What is needed of an episode that people are asked about."""
 
-    id: str  # the browser's own: the same answer sent twice counts once
-    annotator: str
-    key: str  # of the question
-    left: str  # episode
-    right: str
-    answer: str  # one of ANSWERS
-    seconds: float  # since the pair was shown
+    group: str
+    success: bool | None
+    digest: str
+    spec: RobotSpec
+    actions: np.ndarray = field(compare=False, repr=False)  # f32[T, A]
 
-    def __post_init__(self) -> None:
-        if self.answer not in ANSWERS:
-            raise ValueError(f"answer: expected one of {', '.join(ANSWERS)}, got {self.answer!r}")
-        for name in ("id", "annotator", "key", "left", "right"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip() or len(value) > 200:
-                raise ValueError(f"{name}: expected some text, got {value!r}")
+    @classmethod
+    def of(cls, episode: Episode) -> Try:
+        told = episode.group, episode.success, saved.digest(episode)
+        return cls(*told, episode.spec, episode.actions)
 
-    def vote(self) -> dict[str, float] | None:
-        """Share of the vote of each episode; None where it was skipped."""
-        if self.answer == "skip":
-            return None
-        left = {"left": 1.0, "right": 0.0, "equal": 0.5}[self.answer]
-        return {self.left: left, self.right: 1 - left}
+
+def tries_of(store: Store, answers: Iterable[Answer]) -> dict[str, Try]:
+    """The episodes that answers are about, by id, as far as the store has them."""
+    named = {episode for a in answers for episode in (a.left, a.right)}
+    return {i: Try.of(store.read(i)) for i in store.ids() if i in named}
+
+
+def require_about(answers: Iterable[Answer], tries: Mapping[str, Try]) -> None:
+    """Raise PreferenceError naming the answer that is not about two tries of one state among these:
+    ids are the same in every store. An answer without digests passes where the states agree."""
+    for a in answers:
+        for episode in (a.left, a.right):
+            if episode not in tries:
+                raise _astray(a, f"is about episode {episode}, which the store does not have")
+            if a.digests is not None and a.digests[episode] != tries[episode].digest:
+                raise _astray(a, f"is about another episode {episode} than the store holds")
+        left, right = (tries[episode].group for episode in (a.left, a.right))
+        if left != right or not left:
+            raise _astray(a, f"compares tries of different states, {left!r} and {right!r}")
+
+
+def _astray(a: Answer, why: str) -> PreferenceError:
+    return PreferenceError(
+        f"{a.annotator}'s answer to {a.key} {why}; give the store that was labelled, or labels "
+        "without this line"
+    )
 
 
 def questions(groups: dict[str, list[str]], pairs: int, seed: int) -> list[Question]:
@@ -82,54 +96,6 @@ def questions(groups: dict[str, list[str]], pairs: int, seed: int) -> list[Quest
         chosen = rng.choice(len(able), min(pairs, len(able)), replace=False)
         found += [Question(group, *able[k]) for k in sorted(chosen)]
     return [found[k] for k in rng.permutation(len(found))]
-
-
-class Ledger:
-    """Answers, one a line, each on the disk before it is acknowledged.
-
-    A line that a crash cut short is put aside; later answers of one annotator to one question
-    replace earlier ones, which stay in the file.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path, self._lock = Path(path), threading.Lock()
-        self.answers: list[Answer] = []
-        if self.path.exists():
-            self._read()
-        self._ids = {answer.id for answer in self.answers}
-
-    def _read(self) -> None:
-        text = self.path.read_text()
-        whole, _, torn = text.rpartition("\n")
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                self.answers.append(Answer(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise PreferenceError(
-                    f"{self.path}, line {number}: not an answer ({error})"
-                ) from None
-        if torn:
-            with self.path.open("r+b") as file:
-                file.truncate(len(text.encode()) - len(torn.encode()))
-
-    def add(self, answer: Answer) -> bool:
-        """Whether it is new."""
-        with self._lock:
-            if answer.id in self._ids:
-                return False
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(json.dumps(asdict(answer)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            self.answers.append(answer)
-            self._ids.add(answer.id)
-            return True
-
-    def latest(self) -> dict[tuple[str, str], Answer]:
-        """By (annotator, question)."""
-        with self._lock:
-            return {(a.annotator, a.key): a for a in self.answers}
 
 
 def agreement(answers: Iterable[Answer]) -> dict:
@@ -161,56 +127,90 @@ def agreement(answers: Iterable[Answer]) -> dict:
 
 
 def preferences(
-    answers: Iterable[Answer],
-    groups: dict[str, str],
-    lengths: dict[str, int],
-    outcomes: dict[str, bool | None],
-    config: PreferConfig,
+    answers: Iterable[Answer], tries: Mapping[str, Try], config: PreferConfig, seed: int
 ) -> tuple[list[Preference], dict]:
-    """Preferences by the majority of those who were asked, and a data card.
+    """Preferences by the majority of those who were asked, and a data card. Deterministic given
+    `seed`.
 
-    `groups`, `lengths` and `outcomes` are of the store's episodes. The margin is the difference of
-    the vote's shares, the uncertainty what is missing to a unanimous one; an even vote is a tie.
-    Raises PreferenceError where an answer is about an episode that is not there, or where nothing
-    was decided.
+    The margin is the difference of the vote's shares, the uncertainty what is missing to a
+    unanimous one; an even vote is a tie, and so is one with a margin up to config.tie.
+    Near-duplicates are dropped, then the smallest margins, of equal ones by a draw.
+    Raises ValueError for keys of `config` that say nothing here, and PreferenceError as
+    `require_about` does, or where nothing was decided.
     """
+    _require_meant(config)
+    require_about(answers := list(answers), tries)
     latest = list({(a.annotator, a.key): a for a in answers}.values())
     by: dict[str, list[Answer]] = defaultdict(list)
     for answer in latest:
-        for episode in (answer.left, answer.right):
-            if episode not in groups:
-                raise PreferenceError(
-                    f"{answer.annotator}'s answer to {answer.key} is about episode {episode}, "
-                    "which the store does not have"
-                )
         if answer.answer != "skip":
             by[answer.key].append(answer)
-    found = [_majority(said, groups, lengths, config) for _, said in sorted(by.items())]
-    if not [p for p in found if not p.tie]:
+    found = [_majority(said, tries, config) for _, said in sorted(by.items())]
+    apart = [p for p in found if _distance(p, tries) >= config.apart]
+    ties, decided = ([p for p in apart if p.tie is tie] for tie in (True, False))
+    if not decided:
         raise PreferenceError(
-            f"nobody prefers anything: {len(latest)} answers, {len(found)} of them ties"
+            f"nobody prefers anything: {len(latest)} answers, {len(ties)} of them ties, "
+            f"{len(found) - len(apart)} of clips less than apart={config.apart} apart"
         )
-    clips = {clip: outcomes[clip.episode] for p in found for clip in (p.chosen, p.rejected)}
-    card = {"comparisons": len(by), **summary(found, clips), **agreement(latest)}
-    return found, card
+    rng = np.random.default_rng(seed)
+    ranked = sorted(rng.permutation(len(decided)), key=lambda k: -decided[k].margin)
+    kept = [decided[k] for k in sorted(ranked[: max(1, round(config.keep * len(ranked)))])]
+    chosen = [_turned(p) if config.shuffle and rng.random() < 0.5 else p for p in kept] + ties
+    clips = {c: tries[c.episode].success for p in chosen for c in (p.chosen, p.rejected)}
+    card = {
+        "comparisons": len(found),
+        "duplicates": len(found) - len(apart),
+        "small": len(decided) - len(kept),
+        "unnamed": sum(a.digests is None for a in latest),  # do not name their episodes
+        **summary(chosen, clips),
+        **agreement(latest),
+        "config": asdict(config),
+        "seed": seed,
+    }
+    return chosen, card
 
 
-def _majority(
-    said: list[Answer], groups: dict[str, str], lengths: dict[str, int], config: PreferConfig
-) -> Preference:
+def _require_meant(config: PreferConfig) -> None:
+    usual = replace(PreferConfig(), source=config.source, **{k: getattr(config, k) for k in KEYS})
+    given = [f"{k}={v}" for k, v in asdict(config).items() if v != getattr(usual, k)]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: source=people has no use for it, expected keys among "
+            f"{', '.join(KEYS)}"
+        )
+
+
+def _majority(said: list[Answer], tries: Mapping[str, Try], config: PreferConfig) -> Preference:
     votes = [a.vote() for a in said]
     first, second = sorted(votes[0])
     share = float(np.mean([vote[first] for vote in votes]))
     better, worse = (first, second) if share >= 0.5 else (second, first)
-    margin, tie = abs(2 * share - 1), share == 0.5
-    length = {e: config.end(lengths[e]) for e in (better, worse)}
+    margin = abs(2 * share - 1)
+    tie = margin <= config.tie
+    length = {e: config.end(len(tries[e].actions)) for e in (better, worse)}
     return Preference(
         Clip(better, 0, length[better]),
         Clip(worse, 0, length[worse]),
         0.0 if tie else margin,
         {PEOPLE: margin},
-        groups[better],
+        tries[better].group,
         tie,
         1 - margin,
         ", ".join(sorted(a.annotator for a in said)),
     )
+
+
+def _turned(p: Preference) -> Preference:
+    terms = {name: -value for name, value in p.terms.items()}
+    return replace(p, chosen=p.rejected, rejected=p.chosen, terms=terms)
+
+
+def _distance(p: Preference, tries: Mapping[str, Try]) -> float:
+    """Root mean square difference of two clips, in ranges of the actions."""
+    from robostack.prefer.candidates import in_ranges  # here: whoever labels need not wait for it
+
+    steps = min(p.chosen.stop, p.rejected.stop)
+    one, two = (tries[clip.episode] for clip in (p.chosen, p.rejected))
+    apart = in_ranges(one.actions[:steps], one.spec) - in_ranges(two.actions[:steps], two.spec)
+    return float(np.sqrt(np.square(apart).mean()))

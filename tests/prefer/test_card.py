@@ -120,3 +120,32 @@ def test_scores_by_an_earlier_version_of_a_reward_are_refused(store, tmp_path):
             store.path,
             tmp_path / "p.jsonl",
         )
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A store of one pair: films take their time."""
+    store = Store.create(tmp_path / "pair", SPEC)
+    for seed in range(2):
+        store.append(make_episode(seed))
+    return store
+
+
+@pytest.mark.parametrize("name", ["keep-0.5", "x.html", "notes.txt"])
+def test_a_name_of_another_kind_of_file_is_refused_and_nothing_is_written(pair, tmp_path, name):
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=f"--out .*{name}: expected a name that ends in .jsonl"):
+        preferring.prefer(PreferConfig(), {}, pair.path, tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_every_set_has_a_card_of_its_own_that_overwrites_no_other_page(pair, tmp_path):
+    for name in ("keep-0.5", "keep-0.25", "keep-0.5"):  # and is made anew
+        preferring.prefer(PreferConfig(), {}, pair.path, tmp_path / f"{name}.jsonl")
+    assert (tmp_path / "keep-0.25.html").exists() and (tmp_path / "keep-0.5.html").exists()
+    for title in ("mine", "robostack: evaluation"):
+        (tmp_path / "notes.html").write_text(f"<title>{title}</title>")
+        with pytest.raises(ValueError, match="notes.html exists and is no page of robostack about"):
+            preferring.prefer(PreferConfig(), {}, pair.path, tmp_path / "notes.jsonl")
+        assert not (tmp_path / "notes.jsonl").exists()
+        assert (tmp_path / "notes.html").read_text() == f"<title>{title}</title>"
