@@ -23,10 +23,13 @@ ENV = ["env.cameras={agentview: 32}", "env.horizon=60"]
 TINY = [
     *ENV,
     "weights={keypoints: 1}",
-    *("rl.iterations=2", "rl.episodes=2", "rl.updates=2", "rl.batch=4", "rl.draws=2"),
+    *("rl.iterations=2", "rl.episodes=2", "rl.updates=2"),
     *("rl.critic_updates=2", "rl.group.tries=2", "rl.group.least=0", "rl.group.most=1"),
     *("rl.rlpd.batch=8", "rl.rlpd.critics=2", "rl.rlpd.width=8", "rl.rlpd.proposals=2"),
 ]
+
+
+FEW = ["rl.batch=4", "rl.draws=2"]  # not of rlpd, which has a batch of its own
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,8 @@ def cloned(tmp_path_factory):
 
 def practise(cloned, out, *words, reward="keypoints"):
     given = ["--policy", str(cloned / "bc"), "--demos", str(cloned / "demos"), "--reward", reward]
-    return main(["train", "rl", *given, "--out", str(out), "--workers", "1", *TINY, *words])
+    few = [] if "rl.algorithm=rlpd" in words else FEW
+    return main(["train", "rl", *given, "--out", str(out), "--workers", "1", *TINY, *few, *words])
 
 
 @pytest.mark.slow
@@ -169,6 +173,9 @@ MISTAKES = [
         ["rl.algorithm=rlpd", "check=true", "runner.execute=4", "trials.runner.execute=6"],
         "trials.runner.execute=6: rlpd learns to edit chunks of which as many",
     ),
+    (["rl.temperature=0"], "rl: temperature=0: expected a number above 0"),
+    (["rl.algorithm=nft", "rl.naive=true"], "nft looks at success alone; expected False, or awr"),
+    (["rl.algorithm=rlpd", "rl.lr=0.1"], "expected 0.0003, and rlpd.lr in its place"),
 ]
 
 

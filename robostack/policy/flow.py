@@ -124,26 +124,33 @@ class Transition:
     time: float | Tensor  # tau of `before`; f32[B] where each sample has its own
     step: float  # by which tau fell
     level: float
-    log_prob: Tensor  # f32[B] of `after` given `before`, summed over steps and dims of the chunk
+    log_prob: Tensor  # f32[B] of `after` given `before`, summed over valid actions and their dims
+    valid: Tensor | None = None  # bool[B, H] which actions of the chunk count; None: all of them
 
     def part(self, rows: Tensor | slice) -> Transition:
         """Some of its samples."""
         time = self.time[rows] if isinstance(self.time, Tensor) else self.time
         kept = self.before[rows], self.after[rows], time, self.step, self.level
-        return Transition(*kept, self.log_prob[rows])
+        valid = None if self.valid is None else self.valid[rows]
+        return Transition(*kept, self.log_prob[rows], valid)
 
     def moments(self, velocity: Tensor) -> tuple[Tensor, float | Tensor]:
         """Of the step, under a velocity f32[B, H, A] at `before`."""
         return sde_moments(self.before, velocity, self.time, self.step, self.level)
 
 
-def _log_prob(after: Tensor, mean: Tensor, deviation: float | Tensor) -> Tensor:
+def _log_prob(
+    after: Tensor, mean: Tensor, deviation: float | Tensor, valid: Tensor | None = None
+) -> Tensor:
     if isinstance(deviation, Tensor):
         own = _along(deviation, after)
-        z = (after - mean) / own
-        return (-0.5 * z.square() - own.log() - 0.5 * math.log(2 * math.pi)).sum((1, 2))
-    z = (after - mean) / deviation
-    return (-0.5 * z.square() - math.log(deviation) - 0.5 * math.log(2 * math.pi)).sum((1, 2))
+        log_deviation = own.log()
+    else:
+        own, log_deviation = deviation, math.log(deviation)
+    each = -0.5 * ((after - mean) / own).square() - log_deviation - 0.5 * math.log(2 * math.pi)
+    if valid is not None:
+        each = each.masked_fill(~valid[..., None], 0.0)
+    return each.sum((1, 2))
 
 
 def log_prob(velocity: Velocity, transition: Transition) -> Tensor:
@@ -154,7 +161,7 @@ def log_prob(velocity: Velocity, transition: Transition) -> Tensor:
     """
     t = transition
     time = t.time if isinstance(t.time, Tensor) else _time(t.time, t.before)
-    return _log_prob(t.after, *t.moments(velocity(t.before, time)))
+    return _log_prob(t.after, *t.moments(velocity(t.before, time)), t.valid)
 
 
 def integrate_sde(
@@ -193,15 +200,22 @@ def integrate_sde(
 
 
 def integrate_once(
-    velocity: Velocity, noise: Tensor, steps: int, level: float, at: Tensor, jitter: Tensor
+    velocity: Velocity,
+    noise: Tensor,
+    steps: int,
+    level: float,
+    at: Tensor,
+    jitter: Tensor,
+    valid: Tensor | None = None,
 ) -> tuple[Tensor, Transition]:
     """`integrate_sde` with one stochastic step of each sample's own: step `at` i64[B], in 0 to
-    steps - 2, by the standard normal `jitter` f32[B, H, A]. Returns x and those steps."""
+    steps - 2, by the standard normal `jitter` f32[B, H, A]. Returns x and those steps, of which
+    the actions `valid` bool[B, H] count."""
     _require_steps(steps)
     if int(at.min()) < 0 or int(at.max()) >= steps - 1:
         raise ValueError(f"at: expected 0 to {steps - 2} (the last step is clean), got {at}")
     x, before, after = noise, torch.zeros_like(noise), torch.zeros_like(noise)
-    drawn = torch.zeros(len(noise), dtype=noise.dtype, device=noise.device)
+    drawn, tau = noise.new_zeros(len(noise)), noise.new_zeros(len(noise))
     for k in range(steps):
         time = _time(1 - k / steps, x)
         v = velocity(x, time)
@@ -209,8 +223,7 @@ def integrate_once(
         here = _along(at == k, x)
         noisy = mean + _along(deviation, x) * jitter
         before, after = torch.where(here, x, before), torch.where(here, noisy, after)
-        log_prob = _log_prob(noisy, mean, deviation)
-        drawn = torch.where(at == k, log_prob, drawn)
+        log_prob = _log_prob(noisy, mean, deviation, valid)
+        drawn, tau = torch.where(at == k, log_prob, drawn), torch.where(at == k, time, tau)
         x = torch.where(here, noisy, x - v / steps)
-    tau = 1 - at.to(noise.dtype) / steps
-    return x, Transition(before, after, tau, 1 / steps, level, drawn)
+    return x, Transition(before, after, tau, 1 / steps, level, drawn, valid)

@@ -192,3 +192,19 @@ def test_a_stochastic_step_of_each_sample_s_own_is_what_one_for_all_would_be():
     assert torch.allclose(mixed[3], wanted[3], atol=1e-6)  # step 2, as the last of the loop
     with pytest.raises(ValueError, match="expected 0 to 2"):
         flow.integrate_once(velocity, noise, 4, 0.6, torch.tensor([0, 1, 2, 3]), jitter)
+
+
+@pytest.mark.parametrize("steps", [3, 4, 5, 7])
+def test_a_step_s_density_is_that_of_what_counts_in_it_and_is_found_again_to_the_bit(steps):
+    generator = torch.Generator().manual_seed(0)
+    noise, jitter = torch.randn(2, 6, 4, 3, generator=generator)
+    at = torch.randint(steps - 1, (6,), generator=generator)
+    valid = torch.arange(4) < torch.tensor([1, 2, 3, 4, 1, 4])[:, None]
+    _, step = flow.integrate_once(exact, noise, steps, 0.6, at, jitter, valid)
+    assert torch.equal(flow.log_prob(exact, step), step.log_prob)
+    mean, deviation = step.moments(exact(step.before, step.time))
+    normal = torch.distributions.Normal(mean, deviation.reshape(-1, 1, 1))
+    for k, own in enumerate(normal.log_prob(step.after)):
+        assert float(step.log_prob[k]) == pytest.approx(float(own[valid[k]].sum()), abs=1e-4)
+    part = step.part(torch.tensor([2, 0]))
+    assert torch.equal(flow.log_prob(exact, part), step.log_prob[[2, 0]])

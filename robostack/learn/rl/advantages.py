@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 20.0  # weight of a chunk, relative to one of average advantage
+LARGEST = 20.0  # weight of a chunk, relative to one of advantage 0; the least is LARGEST^-2
+SPREAD = 0.1  # [successes] of advantages, as which any smaller one counts
 EXPLODED = 20.0  # size of a log ratio beyond which it is cut off, so that exp stays a number
 
 
@@ -57,17 +58,28 @@ def chunk_weights(advantage: np.ndarray, temperature: float) -> np.ndarray:
 def group_advantages(
     returns: np.ndarray, groups: list[str], least: float = 1e-3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns f[N] of tries as advantages f32[N] within their groups, in standard deviations
-    (GRPO), and bool[N] which groups tell anything. One without spread (`least`) tells nothing."""
+    """Returns f[N] of tries, in units of success, as advantages f32[N] within their groups, in
+    standard deviations (GRPO), and bool[N] which groups tell anything. One without spread (`least`)
+    tells nothing.
+
+    A spread below SPREAD counts as that: where all tries failed, and differ in the third digit of
+    what they are worth, they would else weigh as much as tries some of which succeeded.
+    """
     names, which = np.unique(np.asarray(groups), return_inverse=True)
     advantage, told = np.zeros(len(returns), np.float32), np.zeros(len(returns), bool)
     for k in range(len(names)):
         own = which == k
         spread = float(np.std(returns[own]))
         if spread > least:
-            advantage[own] = (returns[own] - np.mean(returns[own])) / (spread + 1e-4)
+            advantage[own] = standardised(returns[own])
             told |= own
     return advantage, told
+
+
+def standardised(raw: np.ndarray) -> np.ndarray:
+    """Advantages f32[N], in units of success, about their mean in standard deviations, or in
+    SPREAD where they differ less: what is left then is the error of what judged them."""
+    return ((raw - raw.mean()) / max(float(raw.std()), SPREAD)).astype(np.float32)
 
 
 def ratio(log_prob: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:

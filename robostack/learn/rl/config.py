@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,24 @@ from robostack.learn.learner import Compute
 
 Algorithm = Literal["awr", "filtered", "ppo", "grpo", "nft", "rlpd"]
 LIKELIHOOD = ("ppo", "grpo", "nft")  # learn from the one stochastic step of a chunk
+SUCCESS_ALONE = ("filtered", "grpo", "nft")  # whatever else is paid
+PAID = ("naive", "gate", "curiosity")  # settings that have no effect on those
+TRAINING = ("lr", "batch", "average", "draws", "freeze", "warmup", "compute")  # nor on rlpd
+NUMBERS = (  # of RLConfig: which settings, what fits, and how to say so
+    (
+        ("iterations", "episodes", "updates", "batch", "draws", "critic_batch"),
+        lambda x: x >= 1,
+        "1 or more",
+    ),
+    (
+        ("warmup", "critic_updates", "refresh", "first_seed", "shaping"),
+        lambda x: 0 <= x < math.inf,
+        "0 or more",
+    ),
+    (("lr", "temperature", "time_constant"), lambda x: 0 < x < math.inf, "a number above 0"),
+    (("trace",), lambda x: 0 <= x <= 1, "0 to 1"),
+    (("average",), lambda x: 0 <= x < 1, "0 to below 1"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +52,9 @@ class GroupConfig:
     """Of grpo: tries of one start are compared with each other."""
 
     tries: int = 8
-    least: float = 0.1  # share of successes in a group from which on it counts, and
-    most: float = 0.9  # up to which
+    least: float = 0.1  # share of successes in a group from which on it counts, as long as
+    # failures are worth 0 (bank=0, or too little is remembered yet), and
+    most: float = 0.9  # up to which it does, always
     bank: int = 64  # successes that failures are compared with; 0: a failure is worth 0
     partial: float = 0.6  # worth of a failure that looks like a success, below 1
 
@@ -58,7 +78,7 @@ class NFTConfig:
     trust: float = 0.05  # weight of the squared distance from it
 
     def __post_init__(self) -> None:
-        if not self.beta > 0 or self.trust < 0:
+        if not (self.beta > 0 and self.trust >= 0):
             raise ValueError(f"nft: expected beta > 0 and trust of 0 or more, got {self}")
 
 
@@ -85,6 +105,8 @@ class RLPDConfig:
                 f"rlpd: expected 2 or more critics, 1 or more proposals, a width of 8 or more and "
                 f"a batch of 2 or more, got {self}"
             )
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"rlpd: lr={self.lr:g}: expected a number above 0")
         if not (0 < self.reach <= 1 and 0 <= self.demonstrated < 1 and 0 < self.average <= 1):
             raise ValueError(
                 f"rlpd: expected reach and average above 0 up to 1 and demonstrated from 0 to "
@@ -140,9 +162,11 @@ class RLConfig:
     alarms: Alarms = field(default_factory=Alarms)  # of reward hacking
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "episodes", "updates", "batch", "draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"rl: {name}={getattr(self, name)}: expected 1 or more")
+        for names, fits, wanted in NUMBERS:
+            for name in names:
+                if not fits(getattr(self, name)):
+                    raise ValueError(f"rl: {name}={getattr(self, name):g}: expected {wanted}")
+        self._require_effect()
         if self.assist.share and self.algorithm in LIKELIHOOD:
             raise ValueError(
                 f"rl: assist.share={self.assist.share:g}: {self.algorithm} learns from what the "
@@ -152,5 +176,23 @@ class RLConfig:
         if self.algorithm == "grpo" and self.episodes % self.group.tries:
             raise ValueError(
                 f"rl: episodes={self.episodes}: expected a multiple of group.tries="
-                f"{self.group.tries}, so that every start is tried as often"
+                f"{self.group.tries}, so that every start is tried as often: "
+                f"{-(-self.episodes // self.group.tries) * self.group.tries}, for instance"
             )
+
+    def _require_effect(self) -> None:
+        """Nobody shall look at what came of a setting that did nothing."""
+        if self.algorithm in SUCCESS_ALONE:
+            idle, why, instead = PAID, "looks at success alone", ", or awr, ppo or rlpd"
+        elif self.algorithm == "rlpd":
+            idle, why, instead = TRAINING, "leaves the policy as it is", ""
+        else:
+            return
+        for name in idle:
+            value, default = getattr(self, name), getattr(RLConfig(), name)
+            if value != default:
+                if hasattr(self.rlpd, name):
+                    instead = f", and rlpd.{name} in its place"
+                raise ValueError(
+                    f"rl: {name}={value}: {self.algorithm} {why}; expected {default}{instead}"
+                )

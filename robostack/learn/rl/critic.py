@@ -50,15 +50,23 @@ def regress(
     batch: int,
     random: np.random.Generator,
 ) -> float:
-    """Towards `returns` f32[N] of so many observations; returns the last error."""
+    """Towards `returns` f32[N] of so many observations; returns the last error.
+
+    Raises FloatingPointError before a bad loss can touch the weights.
+    """
     error = 0.0
-    for _ in range(updates):
+    for k in range(updates):
         pick = random.choice(len(returns), batch)
         value = critic(
             torch.from_numpy(frames[pick]).to(device()),
             torch.from_numpy(states[pick]).to(device()),
         )
         loss = F.mse_loss(value, torch.from_numpy(returns[pick]).to(device()))
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the critic's loss became {float(loss)} at its update {k}; nothing is saved from "
+                "here on. Look for states or rewards that are no numbers in the data"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

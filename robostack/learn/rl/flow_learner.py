@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from robostack.device import device
 from robostack.learn.learner import Learner
 from robostack.learn.rl.config import RLConfig
 from robostack.learn.rl.critic import Critic
 from robostack.learn.rl.replay import Replay
-from robostack.learn.rl.traces import Acting
+from robostack.learn.rl.traces import Acting, Traces
 from robostack.learn.run import Run, rng, write_json
 from robostack.policy.vla import VLA
 
@@ -88,6 +89,17 @@ class FlowLearner:
     def fit_critic(self, iteration: int, episodes: Sequence[int] | None = None) -> float:
         random = rng(self.seed, iteration)
         return self.replay.fit_critic(self.critic, self._optimizer, random, episodes)
+
+    @torch.no_grad()
+    def across(self, function: Callable, traces: Traces) -> Tensor:
+        """function(vla, batch, step) f32[C, ...] of all chunks, in the precision of the updates,
+        so that what an update compares with it was equal to it before the first one."""
+        found = []
+        for k in range(0, len(traces), self.config.batch):
+            part = slice(k, k + self.config.batch)
+            batch = self.replay.data.batch(traces.rows[part]).to(device())
+            found.append(self.learner(function, batch, traces.step.part(part)))
+        return torch.cat(found)
 
     def batch_size(self, chunks: int) -> int:
         """Of an update where there are only so many: a multiple of the pieces it is taken in."""

@@ -1,13 +1,15 @@
 """Policy gradients through the one stochastic step of a chunk: PPO with a critic, and GRPO.
 
 A chunk's likelihood is that of this step given the one before it (flow-SDE with a single random
-step, pi_RL, arXiv 2510.25889), summed over the chunk's numbers. What was drawn is found again from
-the rollout's seed (`traces`), so the ratio of fresh data is 1.
+step, pi_RL, arXiv 2510.25889), summed over the numbers that were executed. What was drawn is found
+again from the rollout's seed (`traces`), so the ratio of fresh data is 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +17,14 @@ from torch import Tensor
 
 from robostack.data.chunks import Batch
 from robostack.device import device
-from robostack.learn.rl.advantages import clipped, divergence, group_advantages, ratio
+from robostack.learn.rl.advantages import (
+    SPREAD,
+    clipped,
+    divergence,
+    group_advantages,
+    ratio,
+    standardised,
+)
 from robostack.learn.rl.config import ClipConfig
 from robostack.learn.rl.flow_learner import FlowLearner, Steps
 from robostack.learn.rl.self_reference import SelfReference
@@ -43,17 +52,27 @@ class PolicyGradient(FlowLearner):
         self, iteration: int, fresh: Sequence[int], seeds: Sequence[int], steps: Steps
     ) -> dict[str, float]:
         traces = retrace(self.vla, self.replay.data, fresh, seeds, self.way)
+        if self.config.compute.precision != "float32":  # in which rollouts are drawn
+            old = self.across(VLA.log_prob, traces)
+            traces = replace(traces, step=replace(traces.step, log_prob=old))
         advantage, used, told = self.advantages(iteration, fresh, traces)
         chunks = np.flatnonzero(used)
         if not len(chunks):
             return told | {"updates": 0}  # nothing to tell apart: counted, and the next ones come
         advantage = torch.from_numpy(advantage).to(device())
-        return told | self._update(iteration, traces, advantage, chunks, steps)
+        updates = self._worthwhile(told["advantage_spread"])
+        return told | self._update(iteration, traces, advantage, chunks, steps(updates))
+
+    def _worthwhile(self, spread: float) -> int:
+        """How many updates advantages of such a spread, in units of success, are worth. AdamW makes
+        as large a step of small ones as of large ones, so what they lack must lack in number."""
+        return math.ceil(self.config.updates * min(1.0, spread / SPREAD))
 
     def advantages(
         self, iteration: int, fresh: Sequence[int], traces: Traces
     ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-        """f32[C] of the chunks, bool[C] which are learned from, and what to log."""
+        """f32[C] of the chunks, bool[C] which are learned from, and what to log: among it
+        advantage_spread, in units of success, wherever there is one to learn from."""
         raise NotImplementedError
 
     def _update(
@@ -62,13 +81,13 @@ class PolicyGradient(FlowLearner):
         traces: Traces,
         advantage: Tensor,
         chunks: np.ndarray,
-        steps: Steps,
+        steps: Iterable[int],
     ) -> dict[str, float]:
-        """Epochs over the chunks until `updates`, or the KL from what acted, is reached."""
+        """Epochs over the chunks until `steps` end, or the KL from what acted is reached."""
         config, random = self.config, rng(self.seed, iteration, 1)
         size = self.batch_size(len(chunks))
         parts, order, sums, done = self.learner.parts(size), [], {}, 0
-        for _ in steps(config.updates):
+        for _ in steps:
             if len(order) < size:
                 order = list(random.permutation(chunks))
             pick, order = np.array(order[:size]), order[size:]
@@ -106,7 +125,7 @@ class PPO(PolicyGradient):
         told = {"critic_error": error, "advantage_spread": spread}
         if spread < 1e-6:
             return raw, np.zeros(len(raw), bool), told
-        return ((raw - raw.mean()) / spread).astype(np.float32), np.ones(len(raw), bool), told
+        return standardised(raw), np.ones(len(raw), bool), told
 
 
 class GRPO(PolicyGradient):
@@ -136,19 +155,24 @@ class GRPO(PolicyGradient):
         self, iteration: int, fresh: Sequence[int], traces: Traces
     ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
         config, episodes = self.config.group, [self.replay.data.episodes[i] for i in fresh]
-        groups = [episode.group for episode in episodes]
-        advantage, told = group_advantages(self._worth(fresh), groups)
+        groups, worth = [episode.group for episode in episodes], self._worth(fresh)
+        advantage, told = group_advantages(worth, groups)
         success = np.array([bool(episode.success) for episode in episodes])
-        share = {g: success[np.array(groups) == g].mean() for g in set(groups)}
+        tries = {g: np.array(groups) == g for g in set(groups)}
+        share = {g: success[own].mean() for g, own in tries.items()}
         if config.bank == 0 or not self.reference.ready:
             told &= [config.least <= share[g] <= config.most for g in groups]
         else:  # a failure's worth tells a group of failures apart, too
             told &= [share[g] <= config.most for g in groups]
         by_episode = dict(zip(fresh, zip(advantage, told)))
         chunks = [by_episode[i] for i in traces.episode]
-        kept = sum(bool(told[np.array(groups) == g].all()) for g in share)
+        spreads = [float(worth[own].std()) for own in tries.values() if told[own].all()]
         return (
             np.array([a for a, _ in chunks], np.float32),
             np.array([t for _, t in chunks], bool),
-            {"groups": len(share), "groups_used": kept},
+            {
+                "groups": len(tries),
+                "groups_used": len(spreads),
+                "advantage_spread": max(spreads, default=0.0),
+            },
         )

@@ -90,7 +90,7 @@ class Chunks:
             "episode": np.full(len(starts), index),
             "start": starts,
             "stop": stops,
-            "chunk": episode.actions[picked].reshape(len(starts), size, -1),
+            "chunk": episode.actions[picked],
             "reward": np.array(earned, np.float32).reshape(-1),
             "discount": (gamma ** (stops - starts) * ~last).astype(np.float32),
             "good": np.full(len(starts), bool(episode.success)),

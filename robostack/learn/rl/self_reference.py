@@ -3,13 +3,14 @@
 The release scales distances anew in every batch, so that its best failure is worth the same
 however bad it is, and lets a failure be told by its length. Here the scale is absolute (the chance
 of success at such a distance, fitted to everything remembered), and every episode is looked at at
-the same times.
+the same times: when a longer one comes, what is remembered is looked at anew.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,13 +28,23 @@ NEAREST = 5
 LEAST = 2  # successes, and failures, before a distance means anything
 
 
+@dataclass
+class Remembered:
+    """An episode, how it looks, and up to which time [steps] it was looked at for that."""
+
+    episode: Episode
+    looks: np.ndarray | None = None  # f32[LOOKS * D]
+    until: int = 0
+
+
 class SelfReference:
-    """Remembers embeddings, by a policy's frozen eyes, of the last `bank` successes and failures
-    of each task."""
+    """Remembers how the last `bank` successes and failures of each task look to a policy's frozen
+    eyes."""
 
     def __init__(self, start: VLA, bank: int, partial: float):
         self.start, self.bank, self.partial = start.eval(), bank, partial
-        self._kept: dict[str, dict[bool, deque]] = {}
+        self.longest = 0  # [steps] episode that was seen or asked about
+        self._kept: dict[str, dict[bool, deque[Remembered]]] = {}
 
     @property
     def ready(self) -> bool:
@@ -41,21 +52,21 @@ class SelfReference:
         return any(self._told(kept) for kept in self._kept.values())
 
     @staticmethod
-    def _told(kept: dict[bool, deque]) -> bool:
+    def _told(kept: dict[bool, deque[Remembered]]) -> bool:
         return min(len(kept[True]), len(kept[False])) >= LEAST
 
     def see(self, episode: Episode) -> None:
         if self.bank and episode.success is not None:
+            self.longest = max(self.longest, len(episode))
             empty = {good: deque(maxlen=self.bank) for good in (True, False)}
             kept = self._kept.setdefault(episode.task, empty)
-            kept[bool(episode.success)].append((_key(episode), self.embed(episode)))
+            kept[bool(episode.success)].append(Remembered(episode))
 
     @torch.no_grad()
     def embed(self, episode: Episode) -> np.ndarray:
-        """f32[LOOKS * D]: the mean value vectors of the backbone's last layer, at times that do not
-        depend on how long the episode was. What has ended stays as it ended."""
-        longest = max([len(episode), *(n for kept in self._kept.values() for n in _lengths(kept))])
-        times = np.linspace(0, longest, LOOKS + 1)[1:].round().astype(int)
+        """f32[LOOKS * D]: the mean value vectors of the backbone's last layer, at times up to that
+        of the longest episode, however long this one was. What has ended stays as it ended."""
+        times = np.linspace(0, self.longest, LOOKS + 1)[1:].round().astype(int)
         shape = self.start.config.horizon, self.start.spec.action_dim
         at = np.minimum(times, len(episode))
         batch = Batch(
@@ -72,6 +83,7 @@ class SelfReference:
         """f32[N]: 1 of a success; of a failure `partial` times the chance of success that such a
         distance from remembered successes has, and 0 where too little is remembered."""
         found = np.zeros(len(episodes), np.float32)
+        self.longest = max([self.longest, *map(len, episodes)])
         for task in {episode.task for episode in episodes}:
             own = [i for i, episode in enumerate(episodes) if episode.task == task]
             chance = self._chances(task, [episodes[i] for i in own])
@@ -79,11 +91,17 @@ class SelfReference:
                 found[i] = 1.0 if episodes[i].success else self.partial * p
         return found
 
+    def _looks(self, remembered: Remembered) -> np.ndarray:
+        if remembered.until != self.longest:
+            remembered.looks = self.embed(remembered.episode)
+            remembered.until = self.longest
+        return remembered.looks
+
     def _chances(self, task: str, episodes: list[Episode]) -> np.ndarray:
         kept = self._kept.get(task)
         if kept is None or not self._told(kept):
             return np.zeros(len(episodes), np.float32)
-        good, bad = ([e for _, e in kept[k]] for k in (True, False))
+        good, bad = ([self._looks(r) for r in kept[k]] for k in (True, False))
         project = _projection(np.stack([*good, *bad]))
         goals = project(np.stack(good))
         away = np.concatenate(
@@ -95,19 +113,11 @@ class SelfReference:
         label = torch.tensor([1.0] * len(good) + [0.0] * len(bad))
         centre, spread = float(away.mean()), max(float(away.std()), 1e-6)
         slope, offset = platt(_logit(away, centre, spread), label)
-        known = {key: e for k in (True, False) for key, e in kept[k]}
-        seen = [known[_key(e)] if _key(e) in known else self.embed(e) for e in episodes]
+        known = {id(r.episode): r for k in (True, False) for r in kept[k]}
+        seen = [self._looks(known.get(id(e), Remembered(e))) for e in episodes]
         distance = np.array([_distance(x, goals) for x in project(np.stack(seen))])
         logit = slope * _logit(distance, centre, spread) + offset
         return torch.sigmoid(logit).numpy().astype(np.float32)
-
-
-def _key(episode: Episode) -> tuple:
-    return episode.seed, episode.source, len(episode), episode.actions[:1].tobytes()
-
-
-def _lengths(kept: dict[bool, deque]) -> list[int]:
-    return [key[2] for side in kept.values() for key, _ in side]
 
 
 def _logit(distance: np.ndarray, centre: float, spread: float) -> Tensor:

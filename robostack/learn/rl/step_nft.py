@@ -4,6 +4,12 @@ Around the velocity that acted lie two imagined ones, v+ = v_old + beta (v - v_o
 v- = v_old - beta (v - v_old). Where a chunk went well, the step that was drawn should be nearer to
 the mean of v+ than of v-; where it went badly, the reverse: a failure pushes away, which imitation
 cannot. The average of the weights acts.
+
+The paper's distance is a sum over the chunk (its release: over an action's numbers, with a softplus
+for each action). Here it is the mean over the numbers that were executed, and the trust term a mean
+over all of them, so that neither depends on the horizon. Near the velocity that acted the gradient
+is the paper's but for that factor, of which AdamW takes no notice. Farther off the softplus
+saturates later by it: what holds the policy back is the trust term and the average that acts.
 """
 
 from __future__ import annotations
@@ -27,22 +33,29 @@ from robostack.policy.vla import VLA
 
 def contrast(velocity: Tensor, old: Tensor, step: Transition, beta: float) -> Tensor:
     """E+ - E- f32[B]: by how much the drawn step is farther from the mean of v+ than from that of
-    v-, squared and in its own standard deviations, a mean over the chunk's numbers. It is
-    -4 <e, d> / sigma^2 for the residual e of the old mean and the displacement d."""
+    v-, squared and in its own standard deviations, a mean over the numbers that were executed. It
+    is -4 <e, d> / sigma^2 for the residual e of the old mean and the displacement d."""
     away = beta * (velocity - old)
-    errors = []
+    errors, valid = [], step.valid
+    weight = torch.ones_like(old[..., 0]) if valid is None else valid.to(old.dtype)
     for imagined in (old + away, old - away):
         mean, deviation = step.moments(imagined)
         scale = deviation.reshape(-1, 1, 1) if isinstance(deviation, Tensor) else deviation
-        errors.append(((step.after - mean) / scale).square().mean((1, 2)))
+        squared = ((step.after - mean) / scale).square().mean(2)
+        errors.append((squared * weight).sum(1) / weight.sum(1))
     return errors[0] - errors[1]
+
+
+def velocities(vla: VLA, batch: Batch, step: Transition) -> Tensor:
+    """At what the steps began from, f32[B, H, A]."""
+    return vla.velocity(vla.encode(batch), batch.state, step.before, step.time).float()
 
 
 def loss(
     vla: VLA, batch: Batch, step: Transition, old: Tensor, label: Tensor, config: NFTConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Of chunks with labels f32[B] in [-1, 1]; `old` f32[B, H, A] is what acted."""
-    velocity = vla.velocity(vla.encode(batch), batch.state, step.before, step.time)
+    velocity = velocities(vla, batch, step)
     apart = contrast(velocity, old, step, config.beta)
     moved = (velocity - old).square().mean()
     told = {
@@ -62,7 +75,7 @@ class StepNFT(FlowLearner):
         config, data, random = self.config, self.replay.data, rng(self.seed, iteration, 1)
         with self.acting() as acted:
             traces = retrace(acted, data, fresh, seeds, self.way)
-            old = self._velocities(acted, traces.rows, traces.step)
+            old = self.across(velocities, traces)
         label = self._labels(traces.episode)
         metrics, size = {}, self.batch_size(len(traces))
         parts = self.learner.parts(size)
@@ -87,12 +100,3 @@ class StepNFT(FlowLearner):
         if self.config.constant_reward:
             label[:] = 0
         return torch.from_numpy(label).to(device())
-
-    @torch.no_grad()
-    def _velocities(self, vla: VLA, rows: np.ndarray, step: Transition) -> Tensor:
-        found = []
-        for k in range(0, len(rows), self.config.batch):
-            part = slice(k, k + self.config.batch)
-            batch, own = self.replay.data.batch(rows[part]).to(device()), step.part(part)
-            found.append(vla.velocity(vla.encode(batch), batch.state, own.before, own.time))
-        return torch.cat(found)

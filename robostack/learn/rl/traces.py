@@ -3,12 +3,16 @@
 A rollout keeps what was seen and done, not the noise behind it: policy, observations and seed
 determine that. Played again, all chunks of an episode are sampled in one batch; that they are the
 ones that were executed is checked, so a rollout of another policy can not be learned from.
+
+Of a chunk those actions count that were executed (as in pi_RL's release): what was drawn for the
+others is noise to a gradient. What it did to the executed ones, in the sampler's steps after the
+stochastic one, is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,23 +60,23 @@ def retrace(
     for index, seed in zip(episodes, seeds, strict=True):
         starts = np.arange(0, len(data.episodes[index]), acting.execute)
         where = data.row(index, 0) + starts
-        chunk, step = _replay(vla, data, where, seed, acting)
+        executed = np.minimum(acting.execute, len(data.episodes[index]) - starts)
+        chunk, step = _replay(vla, data, where, executed, seed, acting)
         _require_same(chunk, data, index, starts, acting)
         found.append(step)
         rows.append(where)
         which.append(np.full(len(starts), index))
         begun.append(starts)
-    parts = [torch.cat([getattr(s, n) for s in found]) for n in ("before", "after", "time")]
-    drawn = torch.cat([s.log_prob for s in found])
-    step = flow.Transition(*parts, found[0].step, found[0].level, drawn)
-    return Traces(*map(np.concatenate, (rows, which, begun)), step)
+    names = ("before", "after", "time", "log_prob", "valid")
+    whole = {name: torch.cat([getattr(step, name) for step in found]) for name in names}
+    return Traces(*map(np.concatenate, (rows, which, begun)), replace(found[0], **whole))
 
 
 def _replay(
-    vla: VLA, data: ChunkData, rows: np.ndarray, seed: int, acting: Acting
+    vla: VLA, data: ChunkData, rows: np.ndarray, executed: np.ndarray, seed: int, acting: Acting
 ) -> tuple[np.ndarray, flow.Transition]:
-    """Chunks f32[C, H, A] in raw units, and their stochastic steps. Draws are in the order of
-    `ChunkRunner`, chunk by chunk."""
+    """Chunks f32[C, H, A] in raw units, and their stochastic steps, of which the first `executed`
+    i64[C] actions count. Draws are in the order of `ChunkRunner`, chunk by chunk."""
     generator = torch.Generator().manual_seed(seed)
     noise, at, jitter = [], [], []
     for _ in rows:
@@ -81,7 +85,8 @@ def _replay(
         jitter.append(torch.randn(noise[0].shape, generator=generator).to(noise[0]))
     batch = data.batch(rows).to(device())
     prefix, state = vla.expert.memory(vla.encode(batch)), vla.normalize_state(batch.state)
-    drawn = torch.stack(at).to(device()), torch.cat(jitter)
+    valid = torch.from_numpy(np.arange(vla.config.horizon) < executed[:, None])
+    drawn = torch.stack(at).to(device()), torch.cat(jitter), valid.to(device())
     x, step = flow.integrate_once(
         lambda x, t: vla.expert(prefix, state, x, t),
         torch.cat(noise),

@@ -13,15 +13,25 @@ from robostack.augment import AugmentConfig
 from robostack.data.store import Store
 from robostack.learn import rl
 from robostack.learn.learner import Compute
-from robostack.learn.rl.config import ClipConfig, GroupConfig, NFTConfig, RLPDConfig
+from robostack.learn.rl.config import TRAINING, ClipConfig, GroupConfig, NFTConfig, RLPDConfig
 from robostack.learn.rl.loop import ALGORITHMS
 from robostack.learn.run import finished
 from robostack.policy.vla import VLA
-from robostack.rollout import hash_seed, rollout
+from robostack.protocols import Scores
+from robostack.rollout import STOPPED, hash_seed, rollout
 
 from .conftest import ACTING, DEMOS, line_vla, outside, runner  # noqa: TID252
 
 EVERY = sorted(ALGORITHMS)
+
+
+def of(algorithm, config, **changes):
+    """A config for an algorithm; rlpd takes none of what trains a policy."""
+    if algorithm == "rlpd":
+        changes |= {name: getattr(rl.RLConfig(), name) for name in TRAINING}
+    return replace(config, algorithm=algorithm, **changes)
+
+
 SMALL = rl.RLConfig(
     iterations=3,
     episodes=4,
@@ -91,7 +101,7 @@ def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_ask
 def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_run, monkeypatch):
     """It is cut while the third iteration's rollouts are collected. So a run is a function of its
     seed, too."""
-    config = replace(SMALL, algorithm=algorithm)
+    config = of(algorithm, SMALL)
     _, whole = played(vla, config, "whole")
     world, asked = outside(config), []
 
@@ -119,7 +129,7 @@ def test_an_interrupted_run_ends_at_the_same_policy(vla, algorithm, played, new_
 @pytest.mark.parametrize("algorithm", EVERY)
 def test_tries_where_nothing_succeeds_are_counted_and_end_nothing(vla, algorithm, played):
     """No success, no potential: groups and advantages without spread."""
-    config = replace(SMALL, algorithm=algorithm, shaping=0.0, iterations=2)
+    config = of(algorithm, SMALL, shaping=0.0, iterations=2)
     _, run = played(vla, config, goal=99.0)
     rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert [row["rollout_success"] for row in rows] == [0, 0]
@@ -136,6 +146,43 @@ def test_an_update_in_pieces_is_the_update_at_once(vla, algorithm, played, weigh
         moved = max(moved, float((one - start).abs().max()))
         assert torch.allclose(one, two, atol=2e-5)
     assert moved > 5e-5
+
+
+@pytest.mark.parametrize(
+    "algorithm, begins", [("ppo", dict(ratio=1, kl=0)), ("nft", dict(moved=0))]
+)
+def test_in_half_precision_too_the_first_update_begins_at_the_policy_that_acted(
+    vla, algorithm, begins, played
+):
+    compute = Compute(precision="bfloat16")
+    config = replace(SMALL, algorithm=algorithm, iterations=1, updates=1, compute=compute)
+    _, run = played(vla, config)
+    row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {name: row[name] for name in begins} == begins
+
+
+@pytest.mark.parametrize("spread, updates", [(0.2, 20), (0.1, 20), (0.018, 4), (0.001, 1)])
+def test_ppo_makes_fewer_updates_of_advantages_that_are_small_in_units_of_success(
+    vla, spread, updates, new_run
+):
+    """By an untaught critic they are minus the potentials: of half of the tries 0.5 + `spread`, of
+    the others 0.5 - `spread`."""
+    config = replace(SMALL, algorithm="ppo", iterations=1, updates=20, critic_updates=0, trace=1)
+    config = replace(config, clip=ClipConfig(most_kl=1e3), time_constant=1e5)
+    world = outside(config, goal=99.0)
+
+    def stopped(folder, seeds, tries, led):
+        for episode in world.collect(folder, seeds, tries):
+            yield replace(episode, label=STOPPED)
+
+    def score(episode):
+        potential = np.full(len(episode) + 1, 0.5 + spread * (-1) ** episode.seed, np.float32)
+        return Scores(potential, np.ones_like(potential))
+
+    run, given = new_run("small"), replace(world, collect=stopped, score=score)
+    rl.train(config, vla, given, DEMOS, run, 0, acting=ACTING)
+    row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["updates"] == updates
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
@@ -201,7 +248,7 @@ def test_a_line_is_solved_within_128_rollouts(undecided, algorithm, played):
     vla, start, rates = undecided
     before = rates[algorithm in rl.LIKELIHOOD]
     demos = list(outside(LEARNING, **LINE).collect(start, list(range(4)), 1))
-    config = replace(LEARNING, algorithm=algorithm, **OWN.get(algorithm, {}))
+    config = of(algorithm, LEARNING, **OWN.get(algorithm, {}))
     _, run = played(vla, config, demos=demos, **LINE)
     after = success(run.path / "policy", algorithm)
     assert before < 0.4 and after > 0.8, (before, after)

@@ -10,12 +10,14 @@ from fakes import SPEC, make_episode
 from robostack.data.chunks import ChunkData
 from robostack.learn.rl.advantages import (
     EXPLODED,
+    SPREAD,
     advantages,
     chunk_advantages,
     clipped,
     divergence,
     group_advantages,
     ratio,
+    standardised,
 )
 from robostack.learn.rl.config import ClipConfig
 from robostack.learn.rl.policy_gradient import loss
@@ -59,6 +61,17 @@ def test_groups_are_compared_within_and_tell_nothing_without_spread():
     advantage, told = group_advantages(np.array([1, 1, 0, 1.0]), list("aabb"))
     assert told.tolist() == [False, False, True, True] and not advantage[:2].any()
     assert not group_advantages(np.array([0.3]), ["alone"])[1].any()
+
+
+def test_a_spread_that_is_small_in_units_of_success_is_not_blown_up():
+    """Four failures whose worths differ in the third digit, beside four tries of which one won."""
+    worths = np.array([0.0100, 0.0125, 0.0100, 0.0100, 1, 0, 0, 0])
+    advantage, told = group_advantages(worths, list("aaaabbbb"))
+    assert told.all() and np.abs(advantage[:4]).max() < 0.02
+    assert advantage[4] == pytest.approx(math.sqrt(3))
+    raw = np.array([-0.2, 0.0, 0.2])
+    assert np.allclose(standardised(raw), raw / raw.std())
+    assert np.allclose(standardised(0.1 * raw + 7), 0.1 * raw / SPREAD)
 
 
 @pytest.mark.parametrize("r,a,wanted", [(1, 2, -2), (1.5, 1, -1.2), (0.5, 1, -0.5), (1.5, -1, 1.5)])

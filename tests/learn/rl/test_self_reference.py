@@ -71,6 +71,27 @@ def test_no_more_than_the_bank_is_remembered(vla):
     assert not none.ready
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_was_remembered_of_short_tries_is_seen_at_the_times_of_a_longer_one(vla, asked):
+    """Whether the longer one came to be remembered or is only asked about."""
+    short = [tinted(k, 0.9, True) for k in range(3)] + [tinted(5 + k, 0.1, False) for k in range(3)]
+    long = tinted(9, 0.5, False, steps=24)
+    first, last = (SelfReference(vla, bank=4, partial=0.6) for _ in range(2))
+    for reference, episodes in ((first, [long, *short]), (last, short)):
+        for episode in episodes:
+            reference.see(episode)
+    last.worth(short)  # were looked at at their own times
+    if asked:
+        for reference in (first, last):
+            assert reference.worth([long]) > 0
+    else:
+        last.see(long)
+        last.worth([long])
+    first.worth([long])
+    kept = [r._kept["lift the red cube"][True] for r in (first, last)]
+    assert all(np.array_equal(a.looks, b.looks) for a, b in zip(*kept)) and len(kept[1]) == 3
+
+
 def test_how_long_a_try_was_does_not_tell(vla):
     """The same pictures at the same pace, but one ended early: it stays as it ended."""
     reference = SelfReference(vla, bank=4, partial=0.6)

@@ -1,5 +1,7 @@
 """Towards what went well and away from what did not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,18 @@ def test_it_is_linear_in_the_displacement_as_the_paper_s_identity_says(step):
     scale = deviation.reshape(-1, 1, 1)
     wanted = (-4 * residual * displacement / scale**2).mean((1, 2))
     assert torch.allclose(contrast(velocity, old, step, beta), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_only_what_was_executed_is_compared(step):
+    old, velocity = draw(2), draw(3)
+    valid = torch.arange(4) < torch.tensor([4, 2, 1])[:, None]
+    found = contrast(velocity, old, replace(step, valid=valid), 0.5)
+    for k, count in enumerate((4, 2, 1)):
+        one = slice(k, k + 1)
+        cut = step.part(one)
+        short = replace(cut, before=cut.before[:, :count], after=cut.after[:, :count])
+        own = contrast(velocity[one, :count], old[one, :count], short, 0.5)
+        assert torch.allclose(found[one], own, rtol=1e-4)
 
 
 def test_gradients_lead_the_mean_to_a_success_and_away_from_a_failure(step):

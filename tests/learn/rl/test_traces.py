@@ -33,15 +33,32 @@ def test_chunks_begin_where_the_policy_looked(played):
 
 
 def test_the_ratio_of_fresh_data_is_exactly_1(played):
+    """To the bit: the learner's pass does what the sampler's did, in the same batch."""
     vla, data, seeds = played
-    traces = retrace(vla, data, [0], seeds[:1], ACTING)
-    batch = data.batch(traces.rows)
+    for index, seed in enumerate(seeds):
+        traces = retrace(vla, data, [index], [seed], ACTING)
+        again = vla.log_prob(data.batch(traces.rows), traces.step)
+        assert torch.equal((again - traces.step.log_prob).exp(), torch.ones(4))
+    moved = tiny_vla()
     with torch.no_grad():
-        again = vla.log_prob(batch, traces.step)
-    assert torch.allclose(again, traces.step.log_prob, atol=1e-4)
-    same = replace(traces.step, log_prob=again)
+        moved.expert.action_out.bias += 1e-2
+        again = moved.log_prob(data.batch(traces.rows), traces.step)
+    assert ((again - traces.step.log_prob).exp() != 1).all()
+
+
+def test_of_a_chunk_what_was_executed_counts_and_nothing_else(played):
+    """Two of four actions; of the last chunk one, because the time was up."""
+    vla, data, seeds = played
+    step = retrace(vla, data, [0, 1], seeds, ACTING).step
+    assert step.valid.sum(1).tolist() == [2, 2, 2, 1] * 2 and step.valid[:, 0].all()
+    rows = retrace(vla, data, [0, 1], seeds, ACTING).rows
+    noise = torch.randn(step.after.shape, generator=torch.Generator().manual_seed(0))
+    other = torch.where(step.valid[..., None], step.after, noise)
     with torch.no_grad():
-        assert torch.equal((vla.log_prob(batch, same) - same.log_prob).exp(), torch.ones(4))
+        again = [
+            vla.log_prob(data.batch(rows), replace(step, after=a)) for a in (step.after, other)
+        ]
+    assert torch.equal(*again)
 
 
 def test_the_stochastic_steps_differ_from_chunk_to_chunk_and_are_never_the_last(played):

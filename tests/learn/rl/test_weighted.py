@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from fakes import make_episode
 
@@ -76,6 +77,15 @@ def test_a_critic_without_updates_has_no_opinion(vla):
     filled, critic = replay(vla, DEMOS)
     advantage, returns = filled.targets(critic)
     assert np.array_equal(advantage, returns) and advantage.any()
+
+
+def test_a_critic_s_loss_that_is_no_number_stops_before_it_touches_the_weights(vla, weights):
+    filled, critic = replay(vla, DEMOS)
+    filled.rewards[0][2] = np.nan
+    before, optimizer = weights(critic), torch.optim.AdamW(critic.parameters())
+    with pytest.raises(FloatingPointError, match="the critic's loss became nan at its update 0"):
+        filled.fit_critic(critic, optimizer, np.random.default_rng(0))
+    assert weights(critic) == before
 
 
 def test_potentials_of_which_nobody_is_sure_pay_nothing_behind_the_gate(vla):
