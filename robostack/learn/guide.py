@@ -9,7 +9,7 @@ import torch
 from robostack.augment import AugmentConfig
 from robostack.data.chunks import Batch
 from robostack.device import device
-from robostack.learn.dpo import labels
+from robostack.learn.dpo import labels, of_decided
 from robostack.learn.learner import Learner
 from robostack.learn.pairs import PairData, PairLesson
 from robostack.learn.run import Run, generator, rng
@@ -62,8 +62,7 @@ def loss(
     chosen = values(reward, lesson.chosen, lesson, lesson.chosen.images)
     same = lesson.rejected.images or lesson.chosen.images
     margin = chosen - values(reward, lesson.rejected, lesson, same)
-    right = float((margin > 0).float().mean())
-    return tied(margin, label).mean(), {"accuracy": right}
+    return tied(margin, label).mean(), {"accuracy": of_decided((margin > 0).float(), label, 0.5)}
 
 
 def train(

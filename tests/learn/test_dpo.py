@@ -171,6 +171,46 @@ def test_identical_chunks_have_exactly_zero_margin_whatever_the_policy(vla, shar
     assert torch.equal((chosen - ref[0]) - (rejected - ref[1]), torch.zeros(3))
 
 
+def swapped(lesson):
+    return replace(lesson, chosen=lesson.rejected, rejected=lesson.chosen)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "rwr"])
+def test_which_side_of_a_tie_is_called_chosen_changes_nothing(vla, shared, objective):
+    reference = dpo.frozen_copy(vla)
+    with torch.no_grad():
+        for p in vla.parameters():
+            p += 0.1 * torch.randn_like(p)
+    config = replace(CONFIG, objective=objective)
+    ties, found = replace(shared, label=torch.full((3,), 0.5)), []
+    for lesson in (ties, swapped(ties)):
+        loss, metrics = dpo.preference_loss(vla, reference, lesson, config)
+        wanted = list(vla.expert.parameters())
+        slopes = torch.autograd.grad(loss, wanted, allow_unused=True)
+        length = float(sum(s.square().sum() for s in slopes if s is not None))
+        told = metrics["dpo"], metrics["accuracy"], metrics["chosen_drift"]
+        found.append([float(loss.detach()), length, *told])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][3:] == [0.5, 0.0]  # nothing was decided
+
+
+def test_metrics_are_of_decided_pairs():
+    chosen, ref, label = torch.tensor([0.9, 1.5]), torch.ones(2), torch.tensor([1.0, 0.5])
+    _, metrics = dpo.dpo_loss(chosen, ref, ref, ref, beta=10.0, label=label)
+    assert metrics["accuracy"] == 1 and metrics["chosen_drift"] == pytest.approx(-0.1)
+
+
+def test_a_tie_beside_a_decided_pair_is_not_cloned(vla, shared):
+    one = replace(shared, label=torch.tensor([1.0, 0.5, 1.0]))
+    reference = dpo.frozen_copy(vla)
+    with_anchor, without = (
+        float(dpo.preference_loss(vla, reference, one, replace(CONFIG, anchor=a))[0].detach())
+        for a in (1.0, 0.0)
+    )
+    wanted = errors(vla, one)[0].detach()[[0, 2]].sum() / 3
+    assert with_anchor - without == pytest.approx(float(wanted), rel=1e-4)
+
+
 def test_reward_weighted_regression_with_hard_labels_clones_winners_alone(vla, shared):
     config = replace(CONFIG, objective="rwr")
     loss, _ = dpo.preference_loss(vla, dpo.frozen_copy(vla), shared, config)
