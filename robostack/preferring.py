@@ -16,6 +16,7 @@ from robostack.exam.results import Trust
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.learn.trials import Check
+from robostack.policy import checkpoint
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
@@ -156,6 +157,12 @@ def _of_demonstrations(
     )
 
 
+def _made_from(policy: Path, pairs: Path) -> dict[str, str]:
+    """What a run must find unchanged to go on: the policy is the reference, too."""
+    start = checkpoint.fingerprint(policy_folder(policy))
+    return {"policy": start, "pairs": saved.fingerprint(pairs)}
+
+
 def train_guide(
     config: guide.GuideConfig,
     policy: Path,
@@ -170,7 +177,7 @@ def train_guide(
     chosen = saved.load(pairs)
     settings = to_dict(config) | {"policy": str(policy), "pairs": str(pairs)}
     require_policy(policy)
-    run = Run(out, "train guide", settings, seed, existing)
+    run = Run(out, "train guide", settings, seed, existing, _made_from(policy, pairs))
     if run.done:
         return run.done
     try:
@@ -215,7 +222,7 @@ def train_dpo(
     }
     require_policy(policy)
     require_episodes(demonstrations)
-    run = Run(out, "train dpo", settings, seed, existing)
+    run = Run(out, "train dpo", settings, seed, existing, _made_from(policy, pairs))
     if run.done:
         return run.done
     try:

@@ -62,6 +62,11 @@ def digest(episode: Episode) -> str:
     return found.hexdigest()[:16]
 
 
+def fingerprint(path: str | Path) -> str:
+    """Of a saved set: changes with any of its pairs."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
 def save(path: str | Path, found: PreferenceSet) -> None:
     """Whole or not at all."""
     path = Path(path)
