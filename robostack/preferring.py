@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.prefer import candidates, people, saved
-from robostack.prefer.candidates import RANK
-from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
+from robostack.prefer.compare import Candidate, PreferConfig, build
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.world_model import WorldModel
@@ -66,6 +67,7 @@ def prefer(
         else:
             groups = _of_demonstrations(config, store, policy, rankers, seed)
         pairs, card = build(groups, config, seed)
+        _warn(card, config)
         used = sorted({*after, *before})
     card["rewards"] = {name: rewards[name].fingerprint() for name in used}
     card["made_from"] = str(policy or labels or "")
@@ -100,6 +102,21 @@ def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
             f"{missing[0]} first; write its scores anew with `robostack score`"
         )
     return found
+
+
+def _warn(card: dict, config: PreferConfig) -> None:
+    """Of terms that were weighed in vain, and of tries that were left out."""
+    told = [
+        f"{name} (weight {config.weights[name]:g}) has no say: within states it spreads by "
+        f"{card['term_spread'][name]:.2g}"
+        for name in card["silent"]
+    ]
+    told += [
+        f"{name} is not known of {len(tries)}, which are left out: {tries[0]} first"
+        for name, tries in card["unknown"].items()
+    ]
+    for line in told:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _of_people(config: PreferConfig, store: Store, labels: Path) -> tuple[list, dict]:

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig
+from robostack.prefer.compare import Candidate, PreferConfig
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.protocols import ChunkReward
 from robostack.rewards.deviation import windows
 from robostack.types import Clip, Episode, Observation, RobotSpec
 
-RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 DEMONSTRATED = "demonstrated"  # term: how near a chunk is to the demonstrated one
 Propose = Callable[[Observation, int], np.ndarray]  # so many chunks f32[N, H, A] of a policy
 
 
 def gains(episode: Episode, potentials: dict[str, np.ndarray]) -> dict[str, float]:
-    """Gain of each potential over the episode, and its outcome."""
+    """Gain of each potential over the episode, and its outcome: nan where nobody knows it."""
     found = {name: float(phi[-1] - phi[0]) for name, phi in potentials.items()}
-    found[OUTCOME] = float(bool(episode.success))
+    found[OUTCOME] = np.nan if episode.success is None else float(episode.success)
     return found
 
 

@@ -27,8 +27,8 @@ from robostack.learn.dpo import DPOConfig
 from robostack.learn.reward import RewardConfig
 from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
-from robostack.prefer.candidates import RANK
-from robostack.prefer.compare import OUTCOME, PreferConfig
+from robostack.prefer.compare import PreferConfig
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig

@@ -5,7 +5,8 @@ import pytest
 from fakes import SPEC, make_episode
 
 from robostack.prefer import candidates
-from robostack.prefer.compare import OUTCOME, PreferConfig, build
+from robostack.prefer.compare import PreferConfig, build
+from robostack.prefer.terms import OUTCOME
 from robostack.preferring import unheard
 from robostack.types import Clip
 
@@ -18,7 +19,22 @@ SCORES = {"progress": {i: np.linspace(0, 1, 3) for i in [*EPISODES, "000004"]}}
 def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(success):
     potentials = {"progress": np.array([0.25, 0.1, 1.0], np.float32)}
     found = candidates.gains(make_episode(0, 2, success=success), potentials)
-    assert found == {"progress": 0.75, OUTCOME: float(success is True)}
+    outcome = np.nan if success is None else float(success)
+    assert found == pytest.approx({"progress": 0.75, OUTCOME: outcome}, nan_ok=True)
+
+
+def test_an_unknown_outcome_is_no_failure():
+    known = make_episode(0, 4, success=True, group="g")
+    other = make_episode(1, 4, success=None, group="g")
+    failed = make_episode(2, 4, success=False, group="g")
+    config = PreferConfig(horizon=4)
+    found = candidates.of_tries({"a": known, "b": other, "c": failed}.items(), {}, {}, config)
+    pairs, card = build(found, config, 0)
+    assert [(p.chosen.episode, p.rejected.episode) for p in pairs] == [("a", "c")]
+    assert card["unknown"] == {OUTCOME: ["episode b of g"]} and card["tries"] == 2
+    del found["g"][2]
+    with pytest.raises(ValueError, match="outcome of 1, episode b of g first"):
+        build(found, config, 0)
 
 
 def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
