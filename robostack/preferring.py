@@ -234,7 +234,7 @@ def train_dpo(
     chosen = saved.load(pairs)
     settings = to_dict(config) | {
         "policy": str(policy),
-        "preferences": chosen.card["preferences"],
+        "preferences": len(chosen.pairs),
         "pairs": str(pairs),
     }
     require_policy(policy)
