@@ -1,5 +1,7 @@
 """What is compared: tries that began at one state, and chunks proposed at a demonstrated one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import SPEC, make_episode
@@ -46,6 +48,30 @@ def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
     }
     second = found["seed 0 step 0"][1]
     assert second.gains == {"progress": 1.0, OUTCOME: 1.0} and second.success is True
+
+
+def test_tries_of_merged_stores_share_a_state_only_if_it_is_the_same_one():
+    here, there = make_episode(0, 4), make_episode(1, 4)
+
+    def tries(group, begin, **changes):
+        """Two of each of two stores, that call their states by one name."""
+        found = {}
+        for k, start in enumerate((here, there)):
+            for n in range(2):
+                other = make_episode(10 + 2 * k + n, 4)
+                states = np.concatenate([start.states[:1], other.states[1:]])
+                same = dict(states=states, stamps=begin + other.stamps, group=group)
+                found[f"{k}{n}"] = replace(other, **same, **(changes if k else {}))
+        return candidates.of_tries(found.items(), {}, {}, CONFIG)
+
+    def ids(found):
+        return {name: [c.clip.episode for c in tries] for name, tries in found.items()}
+
+    apart = {"seed 0 step 8": ["00", "01"], "seed 0 step 8 (2)": ["10", "11"]}
+    assert ids(tries("seed 0 step 8", 0.8)) == apart
+    # after a reset: an arm that is put back by hand
+    assert ids(tries("g", 0.0)) == {"g": ["00", "01", "10", "11"]}
+    assert ids(tries("g", 0.0, task="another")) == {"g": ["00", "01"], "g (2)": ["10", "11"]}
 
 
 @pytest.mark.parametrize(("clip", "stops"), [(0, [2, 3, 4, 4]), (-1, [2, 3, 4, 5]), (1, [1] * 4)])
