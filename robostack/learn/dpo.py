@@ -35,7 +35,7 @@ from robostack.data.chunks import Windows, windows_of
 from robostack.device import device
 from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
-from robostack.learn.learner import Compute, Learner
+from robostack.learn.learner import Compute, Learner, resumed
 from robostack.learn.pairs import Flows, PairData, PairError, PairLesson, encode, flows
 from robostack.learn.run import Run, generator, rng
 from robostack.learn.trials import Check, Drift, Trials
@@ -74,13 +74,14 @@ class DPOConfig:
         for name in ("steps", "batch", "windows", "draws", "patience", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
-        if self.check_every < 0:
-            raise ValueError(f"check_every={self.check_every}: expected 0 or more")
-        if not (self.beta > 0 and self.temperature >= 0 and self.most_drift >= 0):
-            raise ValueError(
-                "expected a beta above 0, temperature and most_drift of 0 or more, got "
-                f"{self.beta}, {self.temperature} and {self.most_drift}"
-            )
+        for name in ("check_every", "warmup", "temperature", "anchor", "rehearsal", "most_drift"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a number of 0 or more")
+        for name in ("beta", "lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a number above 0")
+        if not 0 <= self.average <= 1:
+            raise ValueError(f"average={self.average}: expected 0 to 1")
         if not (0 <= self.smoothing < 0.5 and 0 <= self.safeguard < 1):
             raise ValueError(
                 "expected smoothing from 0 to below 0.5 and safeguard from 0 to below 1, got "
@@ -233,7 +234,7 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
-    drift, ended = Drift(config.most_drift), ""
+    drift, ended = Drift(config.most_drift, resumed(run).get("drifted", 0)), ""
     trials = Trials(run, check, config.check_every, config.patience)
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
@@ -258,7 +259,7 @@ def train(
             ended = f"the chosen error stayed {config.most_drift} above the reference's"
             break
         if (step + 1) % config.save_every == 0:
-            learner.save(run)
+            learner.save(run, drifted=drift.over)
     vla = learner.trained()
     if trials.success:
         vla = VLA.load(run.path / "best").to(device())
