@@ -28,6 +28,7 @@ from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.world_model import WorldModel
 from robostack.stages import EvaluateConfig, Simulated, require_policy
+from robostack.types import Episode
 
 
 def prefer(
@@ -67,6 +68,7 @@ def prefer(
         else:
             groups = _of_demonstrations(config, store, policy, rankers, seed)
         pairs, card = build(groups, config, seed)
+        card["policy"] = checkpoint.fingerprint(policy_folder(policy)) if policy else ""
         _warn(card, config)
         used = sorted({*after, *before})
     card["rewards"] = {name: rewards[name].fingerprint() for name in used}
@@ -199,11 +201,22 @@ def train_guide(
         return run.done
     try:
         vla = VLA.load(policy_folder(policy))
-        guide.train(config, vla, chosen.pairs, chosen.episodes(data), run, seed, label)
+        tries = _tries(chosen, data, vla, policy, pairs)
+        guide.train(config, vla, chosen.pairs, tries, run, seed, label)
     except ValueError:  # pairs that cannot be learned from
         run.abandon()
         raise
     return finished(out)
+
+
+def _tries(
+    chosen: saved.PreferenceSet, data: Path | None, vla: VLA, policy: Path, pairs: Path
+) -> dict[str, Episode]:
+    """The episodes of a set, for a policy. Raises SpecMismatch where they are of another robot."""
+    tries = chosen.episodes(data)
+    for name, episode in tries.items():
+        vla.spec.require_same(episode.spec, f"the policy {policy}", f"episode {name} of {pairs}")
+    return tries
 
 
 @dataclass(frozen=True)
@@ -244,7 +257,7 @@ def train_dpo(
         return run.done
     try:
         start = VLA.load(policy_folder(policy))
-        tries = chosen.episodes(data)
+        tries = _tries(chosen, data, start, policy, pairs)
         demos = read_windows(demonstrations, start.spec, start.config.horizon)
         dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label, check)
     except ValueError:  # pairs that cannot be learned from

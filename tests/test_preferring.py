@@ -16,7 +16,7 @@ from robostack.learn.run import RunError
 from robostack.prefer import saved
 from robostack.prefer.saved import PreferenceSet
 from robostack.rewards.eye import EyeConfig
-from robostack.types import Clip, Preference
+from robostack.types import Clip, Preference, SpecMismatch
 
 SMALL = {"steps": 2, "batch": 2, "draws": 1, "warmup": 0}
 DPO = DPOConfig(**SMALL)
@@ -92,3 +92,13 @@ def test_a_run_of_a_version_that_did_not_know_what_it_was_made_from_is_still_reu
     del about["made_from"]
     (home / "out" / "run.json").write_text(json.dumps(about))
     assert train(home, existing="reuse") == done
+
+
+@pytest.mark.parametrize("verb", ["dpo", "guide"])
+def test_a_policy_of_another_robot_than_the_pairs_is_named_beside_them(home, verb):
+    vla = tiny_vla()
+    vla.spec = replace(SPEC, control_hz=7.0)
+    vla.save(home / "policy")
+    with pytest.raises(SpecMismatch, match="policy .*policy and episode 000000 of .*pairs.jsonl"):
+        train(home, verb)
+    assert not (home / "out").exists()

@@ -81,6 +81,7 @@ class PairData:
             if name not in tries:
                 pair = next(p for p in pairs if name in (p.chosen.episode, p.rejected.episode))
                 raise PairError(f"the pair of {pair.group} needs episode {name}, which is missing")
+            spec.require_same(tries[name].spec, "the policy", f"episode {name} of the pairs")
             self._index[name] = self.data.add(tries[name])
         self.chosen = [self._rows(p, p.chosen) for p in pairs]
         self.rejected = [self._rows(p, p.rejected) for p in pairs]

@@ -11,7 +11,7 @@ from robostack.learn import pairs
 from robostack.learn.pairs import PairData, PairError
 from robostack.learn.run import generator, rng
 from robostack.policy import flow
-from robostack.types import Clip, Preference
+from robostack.types import Clip, Preference, SpecMismatch
 
 START = make_episode(0, steps=12)
 TRIES = {f"{i}": make_episode(i, steps=8 + 2 * i) for i in range(6)}
@@ -195,6 +195,12 @@ def test_times_are_spread_over_the_draws_of_each_window(vla):
 def test_pairs_that_cannot_be_learned_from_are_named(wrong, told):
     with pytest.raises(PairError, match=told):
         PairData(SPEC, 4, wrong, TRIES)
+
+
+def test_a_try_of_another_robot_is_refused_by_its_name():
+    other = TRIES | {"1": make_episode(1, 8, spec=replace(SPEC, control_hz=7.0))}
+    with pytest.raises(SpecMismatch, match="the policy and episode 1 of the pairs"):
+        PairData(SPEC, 4, [pair()], other)
 
 
 def test_flow_loss_and_flows_agree_on_what_lies_beyond_the_end(vla):

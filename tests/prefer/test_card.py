@@ -8,6 +8,7 @@ from fakes import SPEC, make_episode
 
 from robostack import preference_card, preferring
 from robostack.data.store import Store, StoreError
+from robostack.policy.checkpoint import fingerprint
 from robostack.policy.vla import VLA, VLAConfig
 from robostack.prefer import saved
 from robostack.prefer.compare import PreferConfig
@@ -96,6 +97,7 @@ def test_a_policys_chunks_at_demonstrated_states_are_drawn_as_curves(store, tmp_
     )
     card = made(store, tmp_path / "chunks.jsonl", config, policy=tmp_path / "policy")
     assert card["groups"] == 12 and card["tries"] == 36
+    assert card["policy"] == fingerprint(tmp_path / "policy")
     found = saved.load(tmp_path / "chunks.jsonl")
     assert {len(p.rejected.chunk or p.chosen.chunk) for p in found.pairs} == {4}
     text = (tmp_path / "chunks.html").read_text()
