@@ -23,7 +23,8 @@ from robostack.learn.rl import RLConfig
 from robostack.learn.run import finished, write_json
 from robostack.pool import PATIENCE
 from robostack.practising import TrainRLConfig
-from robostack.prefer.compare import OUTCOME, PreferConfig
+from robostack.prefer.compare import PreferConfig
+from robostack.prefer.terms import OUTCOME
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena, BranchConfig
 from robostack.sim.env import EnvConfig

@@ -14,7 +14,7 @@ from robostack.prefer.saved import PreferenceSet
 from robostack.types import Clip, Episode
 
 SIDES = ("chosen", "rejected")
-SHOWN = 6  # pairs with clips: of the largest margins, the middle and the smallest
+SHOWN = 6  # pairs with clips: of the largest margins, the middle and the smallest; names
 FILTERS = {
     "duplicates": "both did nearly the same",
     "undecided": "equally good",
@@ -47,6 +47,17 @@ def summary(found: PreferenceSet, heading: str = "h1") -> list[str]:
         for name, share in sorted(card["term_agrees"].items())
     ]
     parts.append(page.table(["term", "pairs in which it favours the chosen", "weight"], terms))
+    for name in card.get("silent", []):
+        parts.append(
+            f"<p><code>{html.escape(name)}</code>, weight {_weight(card, name)}, has no say: it is "
+            f"the same for all tries of a state.</p>"
+        )
+    for name, tries in card.get("unknown", {}).items():
+        some = html.escape(", ".join(tries[:SHOWN]) + (", ..." if len(tries) > SHOWN else ""))
+        parts.append(
+            f"<p>{len(tries)} tries are left out, because <code>{html.escape(name)}</code> of them "
+            f"is not known: {some}.</p>"
+        )
     if card.get("agreement") is not None:
         parts.append(
             f"<p>People agreed on {card['agreement']:.0%} of {card['shared']} pairs that two had "
@@ -93,12 +104,13 @@ def _clips(found: PreferenceSet, episodes: dict[str, Episode]) -> list[str]:
             f"<h3>{html.escape(pair.group)}: margin {pair.margin:.2f}{who}</h3>"
             f"<p class='soft'>{terms}</p>"
         )
-        proposed = [c for c in (pair.chosen, pair.rejected) if c.chunk is not None]
-        if proposed:
-            parts.append(_chunks(pair.chosen, pair.rejected, episodes[pair.chosen.episode]))
+        sides = [(c, episodes[c.episode]) for c in (pair.chosen, pair.rejected)]
+        cameras = sorted(sides[0][1].images)
+        if cameras and not any(clip.chunk for clip, _ in sides):
+            row = [_cut(episode, clip) for clip, episode in sides]
+            parts.append(figures.video([row], cameras[0], size=280))
         else:
-            row = [_cut(episodes[c.episode], c) for c in (pair.chosen, pair.rejected)]
-            parts.append(figures.video([row], sorted(row[0].images)[0], size=280))
+            parts.append(_actions(sides))
     return parts
 
 
@@ -116,15 +128,15 @@ def _cut(episode: Episode, clip: Clip) -> Episode:
     )
 
 
-def _chunks(chosen: Clip, rejected: Clip, episode: Episode) -> str:
-    """The actions of two chunks, of which one was never executed, as curves."""
+def _actions(sides: list[tuple[Clip, Episode]]) -> str:
+    """What two clips do, of which there is nothing to see, as curves."""
     both = [
         np.array(c.chunk, np.float32) if c.chunk else episode.actions[c.start : c.stop]
-        for c in (chosen, rejected)
+        for c, episode in sides
     ]
     return figures.curves(
         [
             (name, "step", {n: (list(range(len(a))), a[:, d]) for n, a in zip(SIDES, both)})
-            for d, name in enumerate(episode.spec.action_names[:4])
+            for d, name in enumerate(sides[0][1].spec.action_names[:4])
         ]
     )

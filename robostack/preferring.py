@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,16 +17,18 @@ from robostack.exam.results import Trust
 from robostack.learn import dpo, guide
 from robostack.learn.run import Existing, Run, finished
 from robostack.learn.trials import Check
+from robostack.policy import checkpoint
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
 from robostack.prefer import answers, candidates, people, saved
-from robostack.prefer.candidates import RANK
-from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
+from robostack.prefer.compare import Candidate, PreferConfig, build
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.protocols import ChunkReward, Reward
 from robostack.rewards.deviation import Deviation
 from robostack.rewards.world_model import WorldModel
 from robostack.stages import EvaluateConfig, Simulated, require_policy
+from robostack.types import Episode
 
 
 def prefer(
@@ -67,6 +70,8 @@ def prefer(
         else:
             groups = _of_demonstrations(config, store, policy, rankers, seed)
         pairs, card = build(groups, config, seed)
+        card["policy"] = checkpoint.fingerprint(policy_folder(policy)) if policy else ""
+        _warn(card, config)
         used = sorted({*after, *before})
     card["rewards"] = {name: rewards[name].fingerprint() for name in used}
     card["made_from"] = str(policy or labels or "")
@@ -113,6 +118,21 @@ def _scores(store: Store, name: str, fingerprint: str) -> dict[str, np.ndarray]:
             f"{missing[0]} first; write its scores anew with `robostack score`"
         )
     return found
+
+
+def _warn(card: dict, config: PreferConfig) -> None:
+    """Of terms that were weighed in vain, and of tries that were left out."""
+    told = [
+        f"{name} (weight {config.weights[name]:g}) has no say: within states it spreads by "
+        f"{card['term_spread'][name]:.2g}"
+        for name in card["silent"]
+    ]
+    told += [
+        f"{name} is not known of {len(tries)}, which are left out: {tries[0]} first"
+        for name, tries in card["unknown"].items()
+    ]
+    for line in told:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _of_people(config: PreferConfig, store: Store, labels: Path, seed: int) -> tuple[list, dict]:
@@ -167,6 +187,12 @@ def _of_demonstrations(
     )
 
 
+def _made_from(policy: Path, pairs: Path) -> dict[str, str]:
+    """What a run must find unchanged to go on: the policy is the reference, too."""
+    start = checkpoint.fingerprint(policy_folder(policy))
+    return {"policy": start, "pairs": saved.fingerprint(pairs)}
+
+
 def train_guide(
     config: guide.GuideConfig,
     policy: Path,
@@ -181,16 +207,27 @@ def train_guide(
     chosen = saved.load(pairs)
     settings = to_dict(config) | {"policy": str(policy), "pairs": str(pairs)}
     require_policy(policy)
-    run = Run(out, "train guide", settings, seed, existing)
+    run = Run(out, "train guide", settings, seed, existing, _made_from(policy, pairs))
     if run.done:
         return run.done
     try:
         vla = VLA.load(policy_folder(policy))
-        guide.train(config, vla, chosen.pairs, chosen.episodes(data), run, seed, label)
+        tries = _tries(chosen, data, vla, policy, pairs)
+        guide.train(config, vla, chosen.pairs, tries, run, seed, label)
     except ValueError:  # pairs that cannot be learned from
         run.abandon()
         raise
     return finished(out)
+
+
+def _tries(
+    chosen: saved.PreferenceSet, data: Path | None, vla: VLA, policy: Path, pairs: Path
+) -> dict[str, Episode]:
+    """The episodes of a set, for a policy. Raises SpecMismatch where they are of another robot."""
+    tries = chosen.episodes(data)
+    for name, episode in tries.items():
+        vla.spec.require_same(episode.spec, f"the policy {policy}", f"episode {name} of {pairs}")
+    return tries
 
 
 @dataclass(frozen=True)
@@ -221,17 +258,17 @@ def train_dpo(
     chosen = saved.load(pairs)
     settings = to_dict(config) | {
         "policy": str(policy),
-        "preferences": chosen.card["preferences"],
+        "preferences": len(chosen.pairs),
         "pairs": str(pairs),
     }
     require_policy(policy)
     require_episodes(demonstrations)
-    run = Run(out, "train dpo", settings, seed, existing)
+    run = Run(out, "train dpo", settings, seed, existing, _made_from(policy, pairs))
     if run.done:
         return run.done
     try:
         start = VLA.load(policy_folder(policy))
-        tries = chosen.episodes(data)
+        tries = _tries(chosen, data, start, policy, pairs)
         demos = read_windows(demonstrations, start.spec, start.config.horizon)
         dpo.train(config, start, chosen.pairs, tries, demos, run, seed, label, check)
     except ValueError:  # pairs that cannot be learned from

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -232,13 +233,29 @@ class Clip:
     chunk: tuple[tuple[float, ...], ...] | None = None  # f32[H, A], raw units
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.stop:
+        whole = isinstance(self.start, Integral) and isinstance(self.stop, Integral)
+        if not (whole and 0 <= self.start < self.stop):
             raise ValueError(
-                f"Clip of episode {self.episode}: expected 0 <= start < stop, got {self.start} "
-                f"and {self.stop}"
+                f"Clip of episode {self.episode}: expected whole numbers 0 <= start < stop, got "
+                f"{self.start!r} and {self.stop!r}"
             )
-        if self.chunk is not None and not np.isfinite(np.array(self.chunk, np.float64)).all():
+        if self.chunk is None:
+            return
+        try:
+            chunk = np.array(self.chunk, np.float64)
+        except (TypeError, ValueError):  # no numbers, or rows of several lengths
+            chunk = np.zeros(0)
+        if chunk.ndim != 2 or not chunk.size:
+            raise ValueError(
+                f"Clip of episode {self.episode}: expected a chunk of one action or more, of as "
+                f"many numbers each, got {str(self.chunk)[:60]}"
+            )
+        if not np.isfinite(chunk).all():
             raise ValueError(f"Clip of episode {self.episode}: its chunk is not finite")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, Real) and bool(np.isfinite(value))
 
 
 @dataclass(frozen=True)
@@ -260,10 +277,15 @@ class Preference:
 
     def __post_init__(self) -> None:
         expected = "0" if self.tie else "a positive number"
-        if not np.isfinite(self.margin) or (self.margin != 0 if self.tie else self.margin <= 0):
+        if not _finite(self.margin) or (self.margin != 0 if self.tie else self.margin <= 0):
             raise ValueError(
-                f"Preference.margin of {self.group}: expected {expected}, got {self.margin}"
+                f"Preference.margin of {self.group}: expected {expected}, got {self.margin!r}"
             )
+        for name, value in {**self.terms, "uncertainty": self.uncertainty}.items():
+            if not _finite(value):
+                raise ValueError(
+                    f"Preference of {self.group}: expected a number as {name}, got {value!r}"
+                )
         if self.chosen == self.rejected:
             raise ValueError(
                 f"Preference of {self.group}: chosen and rejected are both {self.chosen}"

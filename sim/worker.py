@@ -78,6 +78,11 @@ class RunnerConfig:
             )
         if self.reference and not self.judge:
             raise ValueError("runner: a reference is for a judge that is a policy; name that, too")
+        if not 0 <= self.guidance < float("inf") or (self.guidance != 1 and not self.guide):
+            raise ValueError(
+                f"runner: guidance={self.guidance} with guide={self.guide!r}: expected 0 or more "
+                "with a guide, and nothing without"
+            )
         if self.delay < 0 or (self.rtc != "none" and self.delay == 0):
             raise ValueError(
                 f"runner: delay={self.delay} with rtc={self.rtc}: expected a delay of 0 or more, "
@@ -201,10 +206,11 @@ class Worker:
     def _judge(self, vla: VLA, runner: RunnerConfig, env: SimEnv) -> ChunkReward:
         better = policy_folder(runner.judge)
         if (better / CARD).is_file():
-            reference = vla
+            judge, reference = self._asked(better, "the judge", vla, env), vla
             if runner.reference:
-                reference = self._load(str(policy_folder(runner.reference)))
-            return ImplicitReward(self._load(str(better)), reference)
+                folder = policy_folder(runner.reference)
+                reference = self._asked(folder, "the reference", vla, env)
+            return ImplicitReward(judge, reference)
         if runner.reference:
             raise ValueError(f"runner.reference: {runner.judge} is no policy, and takes none")
         judge = self._reward(runner.judge, env)
@@ -214,6 +220,18 @@ class Worker:
                 "expected a policy, or a reward that does, such as world_model"
             )
         return judge
+
+    def _asked(self, folder: Path, what: str, acting: VLA, env: SimEnv) -> VLA:
+        """A policy that judges chunks of another one. Raises SpecMismatch where it is of another
+        robot, ValueError where its chunks have another length."""
+        vla = self._load(str(folder))
+        vla.spec.require_same(env.spec, f"{what} {folder}", "the environment", MAY_DIFFER)
+        if vla.config.horizon != acting.config.horizon:
+            raise ValueError(
+                f"{what} {folder} has chunks of {vla.config.horizon} actions, the acting policy of "
+                f"{acting.config.horizon}"
+            )
+        return vla
 
     def _load(self, folder: str) -> VLA:
         if folder not in self.loaded:

@@ -6,10 +6,12 @@ p the probability that what is called chosen is the better one,
     m = -beta (d_chosen - d_rejected)
     loss = p softplus(-m) + (1 - p) softplus(m) + anchor e_theta(chosen) + rehearsal e_theta(demo)
 
-Chosen and rejected, policy and reference share observation, noise and time: what they share cancels
-in the difference, which is what makes a few hundred pairs enough. Errors are means over actions, so
-clips of different lengths compare. What keeps the margin from growing by both errors growing, the
-usual failure of diffusion DPO, is the anchor and the safeguard of Diffusion-SDPO (2511.03317).
+Policy and reference share windows, noise and time, chosen and rejected noise and time alone: each
+draws windows from all of its clip, and what they see differs after the first action. Single chunks
+from one observation share that, too. What is shared cancels in the difference, which is what makes
+a few hundred pairs enough. Errors are means over actions, so clips of different lengths compare.
+What keeps the margin from growing by both errors growing, the usual failure of diffusion DPO, is
+the anchor, which ties do not have, and the safeguard of Diffusion-SDPO (2511.03317).
 
 `objective=rwr` is reward-weighted regression (2501.13918) on the same pairs: both clips are cloned,
 p and 1 - p times as much. With hard labels it clones winners and nothing else.
@@ -33,7 +35,7 @@ from robostack.data.chunks import Windows, windows_of
 from robostack.device import device
 from robostack.learn import bc, processes
 from robostack.learn.bc import Lesson
-from robostack.learn.learner import Compute, Learner
+from robostack.learn.learner import Compute, Learner, resumed
 from robostack.learn.pairs import Flows, PairData, PairError, PairLesson, encode, flows
 from robostack.learn.run import Run, generator, rng
 from robostack.learn.trials import Check, Drift, Trials
@@ -72,13 +74,14 @@ class DPOConfig:
         for name in ("steps", "batch", "windows", "draws", "patience", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
-        if self.check_every < 0:
-            raise ValueError(f"check_every={self.check_every}: expected 0 or more")
-        if not (self.beta > 0 and self.temperature >= 0 and self.most_drift >= 0):
-            raise ValueError(
-                "expected a beta above 0, temperature and most_drift of 0 or more, got "
-                f"{self.beta}, {self.temperature} and {self.most_drift}"
-            )
+        for name in ("check_every", "warmup", "temperature", "anchor", "rehearsal", "most_drift"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a number of 0 or more")
+        for name in ("beta", "lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a number above 0")
+        if not 0 <= self.average <= 1:
+            raise ValueError(f"average={self.average}: expected 0 to 1")
         if not (0 <= self.smoothing < 0.5 and 0 <= self.safeguard < 1):
             raise ValueError(
                 "expected smoothing from 0 to below 0.5 and safeguard from 0 to below 1, got "
@@ -87,7 +90,8 @@ class DPOConfig:
 
 
 def labels(pairs: Iterable[Preference], temperature: float, smoothing: float) -> np.ndarray:
-    """How likely each chosen clip is the better one, f32[N]; of ties, one half."""
+    """How likely each chosen clip is the better one, f32[N]; of ties, one half. Raises PairError
+    where all are ties."""
     found = []
     for pair in pairs:
         sure = 1.0
@@ -95,7 +99,18 @@ def labels(pairs: Iterable[Preference], temperature: float, smoothing: float) ->
             sure = 1 / (1 + math.exp(-min(pair.margin / temperature, 50.0)))
         sure = 0.5 if pair.tie else sure
         found.append(smoothing + (1 - 2 * smoothing) * sure)
-    return np.array(found, np.float32)
+    wanted = np.array(found, np.float32)
+    if (wanted == 0.5).all():
+        raise PairError("all pairs are ties; nothing is better than anything")
+    return wanted
+
+
+def of_decided(values: Tensor, label: Tensor | float, none: float) -> float:
+    """Mean of f32[B] over pairs that are no ties, in which either side may be called chosen; `none`
+    where all are."""
+    label = torch.as_tensor(label, device=values.device).expand_as(values)
+    counted = values.detach()[label != 0.5]
+    return float(counted.mean()) if len(counted) else none
 
 
 def dpo_loss(
@@ -115,9 +130,9 @@ def dpo_loss(
     loss = (label * F.softplus(-margin) + (1 - label) * F.softplus(margin)).mean()
     return loss, {
         "dpo": float(loss.detach()),
-        "accuracy": float((margin > 0).float().mean()),
-        "chosen_drift": float((chosen - ref_chosen).detach().mean()),
-        "rejected_drift": float((rejected - ref_rejected).detach().mean()),
+        "accuracy": of_decided((margin > 0).float(), label, 0.5),
+        "chosen_drift": of_decided(chosen - ref_chosen, label, 0.0),
+        "rejected_drift": of_decided(rejected - ref_rejected, label, 0.0),
     }
 
 
@@ -125,9 +140,10 @@ def dpo_loss(
 def safeguard(chosen: Flows, rejected: Flows, share: float) -> Tensor:
     """Factors f32[B] in [0, 1] for the gradient of each pair's rejected error.
 
-    To first order, and as far as the velocities on both sides move alike, raising the rejected
-    error then takes back no more than 1 - `share` of the descent of the chosen one
-    (Diffusion-SDPO, arXiv 2511.03317, section 4; there one factor a batch, here one a pair).
+    To first order, and were the velocities themselves what is moved, alike on both sides, raising
+    the rejected error would take back no more than 1 - `share` of the descent of the chosen one
+    (Diffusion-SDPO, arXiv 2511.03317, section 4; there one factor a batch, here one a pair). What
+    moves are weights, and in these more than that may be taken back of single pairs.
     """
     down = chosen.weight * (chosen.velocity - chosen.target)
     up = rejected.weight * (rejected.velocity - rejected.target)
@@ -146,9 +162,11 @@ def preference_loss(
         if any(p.requires_grad for p in vla.backbone.parameters()):
             prefixes = encode(reference, lesson)
         before, before_rejected = flows(reference, lesson, prefixes)
+    decided = lesson.label != 0.5  # of a tie nothing is cloned, nor guarded: its sides are equals
     factor = torch.ones_like(lesson.label)
     if config.safeguard and config.objective == "dpo":
-        factor = safeguard(chosen, rejected, config.safeguard)
+        guarded = safeguard(chosen, rejected, config.safeguard)
+        factor = torch.where(decided, guarded, factor)
     lost = rejected.error.detach() + factor * (rejected.error - rejected.error.detach())
     preferred, metrics = dpo_loss(
         chosen.error, lost, before.error, before_rejected.error, config.beta, lesson.label
@@ -159,7 +177,7 @@ def preference_loss(
         weighed = lesson.label * chosen.error + (1 - lesson.label) * rejected.error
         return weighed.mean(), metrics
     metrics["safeguard"] = float(factor.mean())
-    return preferred + config.anchor * chosen.error.mean(), metrics
+    return preferred + config.anchor * (decided * chosen.error).mean(), metrics
 
 
 def loss(
@@ -204,8 +222,6 @@ def train(
     reference = frozen_copy(vla)
     data = PairData(vla.spec, vla.config.horizon, pairs, tries)
     wanted = labels(pairs, config.temperature, config.smoothing)
-    if (wanted == 0.5).all():
-        raise PairError("all pairs are ties; nothing is better than anything")
     demos = windows_of(vla.spec, vla.config.horizon, demonstrations)
     demo_rows = demos.rows()
     learner = Learner(
@@ -218,7 +234,7 @@ def train(
     )
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}
-    drift, ended = Drift(config.most_drift), ""
+    drift, ended = Drift(config.most_drift, resumed(run).get("drifted", 0)), ""
     trials = Trials(run, check, config.check_every, config.patience)
     for step in run.steps(learner.resume(run), config.steps, label):
         random, draws = rng(seed, step), generator(seed, step)
@@ -243,7 +259,7 @@ def train(
             ended = f"the chosen error stayed {config.most_drift} above the reference's"
             break
         if (step + 1) % config.save_every == 0:
-            learner.save(run)
+            learner.save(run, drifted=drift.over)
     vla = learner.trained()
     if trials.success:
         vla = VLA.load(run.path / "best").to(device())

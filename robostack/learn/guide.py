@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from robostack.augment import AugmentConfig
 from robostack.data.chunks import Batch
 from robostack.device import device
-from robostack.learn.dpo import labels
+from robostack.learn.dpo import labels, of_decided
 from robostack.learn.learner import Learner
 from robostack.learn.pairs import PairData, PairLesson
 from robostack.learn.run import Run, generator, rng
@@ -44,6 +45,11 @@ class GuideConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
         if not 0 <= self.smoothing < 0.5:
             raise ValueError(f"smoothing={self.smoothing}: expected 0 to below 0.5")
+        if not (0 < self.lr < math.inf and self.warmup >= 0 and 0 <= self.average <= 1):
+            raise ValueError(
+                "expected lr above 0, warmup of 0 or more and average from 0 to 1, got "
+                f"{self.lr}, {self.warmup} and {self.average}"
+            )
 
 
 def values(reward: NoisyReward, side: Batch, lesson: PairLesson, images: dict) -> torch.Tensor:
@@ -62,8 +68,7 @@ def loss(
     chosen = values(reward, lesson.chosen, lesson, lesson.chosen.images)
     same = lesson.rejected.images or lesson.chosen.images
     margin = chosen - values(reward, lesson.rejected, lesson, same)
-    right = float((margin > 0).float().mean())
-    return tied(margin, label).mean(), {"accuracy": right}
+    return tied(margin, label).mean(), {"accuracy": of_decided((margin > 0).float(), label, 0.5)}
 
 
 def train(

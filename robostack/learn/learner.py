@@ -189,8 +189,9 @@ class Learner:
                 state[f"optimizer.{i}.{key}"] = torch.as_tensor(value)
         return state
 
-    def save(self, run: Run) -> None:
-        """Everything needed to go on, written aside and renamed."""
+    def save(self, run: Run, **told: float) -> None:
+        """Everything needed to go on, written aside and renamed; what else is `told`, `resumed`
+        tells again."""
         tensors = {}
         for name, tensor in self._state().items():
             full = whole(tensor)  # in which every process has a part
@@ -200,7 +201,7 @@ class Learner:
             partial = run.path / ".resume.safetensors"
             save_file(tensors, partial)
             partial.replace(run.path / f"resume.{self.step_count}.safetensors")
-            about = {"step": self.step_count, "seconds": run.seconds()}
+            about = {**told, "step": self.step_count, "seconds": run.seconds()}
             write_json(run.path / "resume.json", about)
             for old in run.path.glob("resume.*.safetensors"):
                 if old.name != f"resume.{self.step_count}.safetensors":
@@ -235,6 +236,12 @@ class Learner:
             self.average.updates = step
         trim(run.path / "metrics.jsonl", step)
         return step
+
+
+def resumed(run: Run) -> dict[str, float]:
+    """What `Learner.save` was told of a run that goes on."""
+    state = run.path / "resume.json"
+    return json.loads(state.read_text()) if state.is_file() else {}
 
 
 def _groups(model: nn.Module, rates: dict[str, float]) -> list[dict]:

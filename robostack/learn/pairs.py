@@ -64,7 +64,7 @@ class PairData:
 
     A lesson looks at some of the windows of a clip, of a chunk each, which begin anywhere in it: of
     those alone at which the policy was asked, a few hundred pairs are soon known by heart. Raises
-    PairError naming a pair whose two sides are the same actions.
+    PairError naming a pair whose two sides are the same actions, or one the beginning of the other.
     """
 
     def __init__(
@@ -81,12 +81,13 @@ class PairData:
             if name not in tries:
                 pair = next(p for p in pairs if name in (p.chosen.episode, p.rejected.episode))
                 raise PairError(f"the pair of {pair.group} needs episode {name}, which is missing")
+            spec.require_same(tries[name].spec, "the policy", f"episode {name} of the pairs")
             self._index[name] = self.data.add(tries[name])
         self.chosen = [self._rows(p, p.chosen) for p in pairs]
         self.rejected = [self._rows(p, p.rejected) for p in pairs]
-        self._chunks = [(p.chosen.chunk, p.rejected.chunk) for p in pairs]
-        for pair, *sides in zip(pairs, self.chosen, self.rejected, self._chunks):
-            self._require_different(pair, *sides)
+        self._clips = [(p.chosen, p.rejected) for p in pairs]
+        for pair in pairs:
+            self._require_different(pair)
         states = self.data.column("state")
         self.shared = all(
             len(a) == len(b) == 1 and np.array_equal(states[a], states[b])
@@ -103,29 +104,31 @@ class PairData:
                 f"the pair of {pair.group} needs actions {clip.start} to {clip.stop} of episode "
                 f"{clip.episode}, which has {length}"
             )
+        width = clip.chunk and len(clip.chunk[0])
+        if width and width != self.data.spec.action_dim:
+            raise PairError(
+                f"the pair of {pair.group}: the chunk of episode {clip.episode} has {width} "
+                f"numbers an action, the policy's actions {self.data.spec.action_dim}"
+            )
         starts = np.arange(clip.start, max(clip.stop - self.data.horizon, clip.start) + 1)
         if clip.chunk is not None:
             starts = starts[:1]
         return np.array([self.data.row(self._index[clip.episode], t) for t in starts])
 
-    def _require_different(self, pair: Preference, chosen, rejected, chunks) -> None:
-        if len(chosen) != len(rejected):
-            return
-        both = [self._actions(r, c)[0] for r, c in zip((chosen, rejected), chunks)]
-        if np.allclose(*both, atol=1e-6):
+    def _require_different(self, pair: Preference) -> None:
+        chosen, rejected = self._done(pair.chosen), self._done(pair.rejected)
+        steps = min(len(chosen), len(rejected))
+        if np.allclose(chosen[:steps], rejected[:steps], atol=1e-6):
             raise PairError(
                 f"the pair of {pair.group}: chosen (episode {pair.chosen.episode}) and rejected "
                 f"(episode {pair.rejected.episode}) are the same actions, so neither can be better"
             )
 
-    def _actions(self, rows: np.ndarray, chunk) -> tuple[np.ndarray, np.ndarray]:
-        actions, valid = self.data.chunks(rows)
-        if chunk is None:
-            return actions, valid
-        given = np.array(chunk, np.float32)[: self.data.horizon]
-        actions = np.repeat(given[-1:], self.data.horizon, 0)[None]
-        actions[0, : len(given)] = given
-        return actions, np.arange(self.data.horizon)[None] < len(given)
+    def _done(self, clip: Clip) -> np.ndarray:
+        """Actions f32[T, A] of a clip."""
+        if clip.chunk is not None:
+            return np.array(clip.chunk, np.float32)
+        return self.data.episodes[self._index[clip.episode]].actions[clip.start : clip.stop]
 
     def lesson(
         self,
@@ -162,13 +165,16 @@ class PairData:
         self, side: list, which: int, pick: np.ndarray, windows: int, random: np.random.Generator
     ) -> Batch:
         rows = np.concatenate([spread(side[p], windows, random) for p in pick])
-        batch = self.data.batch(rows)
+        batch, horizon = self.data.batch(rows), self.data.horizon
         for i, p in enumerate(pick):
-            chunk = self._chunks[p][which]
-            if chunk is not None:
-                actions, valid = self._actions(side[p], chunk)
-                batch.chunk[i * windows : (i + 1) * windows] = torch.from_numpy(actions)
-                batch.valid[i * windows : (i + 1) * windows] = torch.from_numpy(valid)
+            clip, mine = self._clips[p][which], slice(i * windows, (i + 1) * windows)
+            done = self._done(clip)[:horizon]
+            if clip.chunk is not None:
+                chunk = np.concatenate([done, np.repeat(done[-1:], horizon - len(done), 0)])
+                batch.chunk[mine] = torch.from_numpy(chunk)
+                batch.valid[mine] = True
+            # what came after a clip shorter than a chunk was not judged; others end within theirs
+            batch.valid[mine, len(done) :] = False
         return batch
 
 
@@ -191,9 +197,15 @@ class Flows:
 
 
 def encode(vla: VLA, lesson: PairLesson) -> tuple[Prefix, Prefix]:
-    """Of both sides; where they look at the same, of one for both."""
-    chosen = vla.encode(lesson.chosen)
-    return chosen, vla.encode(lesson.rejected) if lesson.rejected.images else chosen
+    """Of both sides; where they look at the same, of one for both. An insulated backbone learns
+    from neither, as it does not from cloning."""
+
+    def look(side: Batch) -> Prefix:
+        prefix = vla.encode(side)
+        return prefix.detach() if vla.config.insulate else prefix
+
+    chosen = look(lesson.chosen)
+    return chosen, look(lesson.rejected) if lesson.rejected.images else chosen
 
 
 def flows(vla: VLA, lesson: PairLesson, prefixes: tuple[Prefix, Prefix]) -> tuple[Flows, Flows]:

@@ -1,6 +1,6 @@
 """A run is a folder. It counts as finished once summary.json exists, which is written last.
 
-run.json          verb, config, seed, code version, the command that made it
+run.json          verb, config, seed, what it was made from, code version, the command that made it
 metrics.jsonl     one line a logged step
 tensorboard/ ...  the same for dashboards that were asked for (robostack.learn.tracking)
 policy/           the result (robostack.policy.vla)
@@ -52,7 +52,9 @@ class RunError(RuntimeError):
 
 
 class Run:
-    """One stage's folder. An unfinished run of the same verb, config and seed is resumed.
+    """One stage's folder. An unfinished run of the same verb, config and seed is resumed. So that
+    it is of the same inputs, too, `made_from` has their fingerprints by name; they are compared
+    where the run that goes on knew its own.
 
     `existing` says what happens to a finished one: it is refused, replaced, or re-used, and then
     `done` holds its summary and nothing may be written.
@@ -68,6 +70,7 @@ class Run:
         config: dict,
         seed: int = 0,
         existing: Existing = "refuse",
+        made_from: dict[str, str] | None = None,
     ):
         if verb in ALONE and processes.count() > 1:
             raise RunError(f"{verb} is done by one process; start it without a launcher")
@@ -79,6 +82,8 @@ class Run:
         self._trackers: list[Tracker] = []
         self._hold: Hold | None = None  # of the folder, where this process writes it
         about = {"verb": verb, "config": config, "seed": seed}
+        if made_from:
+            about["made_from"] = made_from
         replace = existing == "replace" and self.path.exists()
         self.done = None if replace else finished(self.path)
         self._require(about, existing, replace)
@@ -106,7 +111,8 @@ class Run:
             raise RunError(f"{self.path} is a finished run; use --force to replace it")
         if is_run and not replace:
             before = json.loads((self.path / "run.json").read_text())
-            changed = _differences(before, json.loads(json.dumps(about)))
+            now = {k: v for k, v in about.items() if k in before}  # older ones know less
+            changed = _differences(before, json.loads(json.dumps(now)))
             if changed:
                 raise RunError(
                     f"{self.path} was made with other settings: {'; '.join(changed)}. "

@@ -16,10 +16,11 @@ Check = Callable[[Path], float]  # a success rate of the policy in a folder
 
 
 class Drift:
-    """Whether the chosen error has stayed above the reference's by more than `most`."""
+    """Whether the chosen error has stayed above the reference's by more than `most`; for how many
+    steps `before` an interruption, `Learner.save` remembers."""
 
-    def __init__(self, most: float, patience: int = 20):
-        self.most, self.patience, self.over = most, patience, 0
+    def __init__(self, most: float, before: int = 0, patience: int = 20):
+        self.most, self.patience, self.over = most, patience, before
 
     def far(self, metrics: dict[str, float]) -> bool:
         self.over = self.over + 1 if self.most and metrics["chosen_drift"] > self.most else 0

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig
+from robostack.prefer.compare import Candidate, PreferConfig
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.protocols import ChunkReward
 from robostack.rewards.deviation import windows
 from robostack.types import Clip, Episode, Observation, RobotSpec
 
-RANK = ".rank"  # what follows a reward's name in the term of what it thinks of a chunk beforehand
 DEMONSTRATED = "demonstrated"  # term: how near a chunk is to the demonstrated one
 Propose = Callable[[Observation, int], np.ndarray]  # so many chunks f32[N, H, A] of a policy
 
 
 def gains(episode: Episode, potentials: dict[str, np.ndarray]) -> dict[str, float]:
-    """Gain of each potential over the episode, and its outcome."""
+    """Gain of each potential over the episode, and its outcome: nan where nobody knows it."""
     found = {name: float(phi[-1] - phi[0]) for name, phi in potentials.items()}
-    found[OUTCOME] = float(bool(episode.success))
+    found[OUTCOME] = np.nan if episode.success is None else float(episode.success)
     return found
 
 
@@ -38,6 +38,7 @@ def of_tries(
     at the shared start: an imagined outcome, or the distance to a demonstrated chunk.
 
     Of the episodes, which may be more than memory holds, only actions and shared starts are kept.
+    Where merged stores call several states by one name, each is a group of its own.
     """
     found: dict[str, list[Candidate]] = defaultdict(list)
     starts: dict[str, Observation] = {}
@@ -45,19 +46,38 @@ def of_tries(
     for i, episode in episodes:
         if not episode.group:
             continue
-        if episode.group not in starts:
-            starts[episode.group] = copy.deepcopy(episode.observation(0))  # not a view of the rest
-        chunks[episode.group].append(windows(episode.actions, config.horizon)[0])
+        state = _state(episode, starts)
+        if state not in starts:
+            starts[state] = copy.deepcopy(episode.observation(0))  # not a view of the rest
+        chunks[state].append(windows(episode.actions, config.horizon)[0])
         end = config.end(len(episode))
         told = gains(episode, {name: table[i] for name, table in scores.items()})
         scaled = in_ranges(episode.actions[:end], episode.spec)
-        found[episode.group].append(Candidate(Clip(i, 0, end), told, episode.success, scaled))
+        found[state].append(Candidate(Clip(i, 0, end), told, episode.success, scaled))
     for group, tries in found.items():
         for name, ranker in rankers.items():
             said = ranker.rank(starts[group], np.stack(chunks[group]))
             for candidate, value in zip(tries, said):
                 candidate.gains[name + RANK] = float(value)
     return dict(found)
+
+
+def _state(episode: Episode, starts: dict[str, Observation]) -> str:
+    """The name of the state that a try began at: its group's, and where that was another's before,
+    with a number.
+
+    Tries midway began at a kept state of a simulator, which is exact. Those that began with a reset
+    may be of an arm that nobody can put back to the very same place.
+    """
+    name, count, own = episode.group, 1, episode.observation(0)
+    while name in starts:
+        first = starts[name]
+        near = episode.whole or np.allclose(first.state, own.state, atol=1e-6)
+        if near and first.task == own.task:
+            break
+        count += 1
+        name = f"{episode.group} ({count})"
+    return name
 
 
 def of_demonstrations(

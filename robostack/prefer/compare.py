@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from robostack.prefer import terms
+from robostack.prefer.terms import OUTCOME
 from robostack.types import Clip, Preference
-
-OUTCOME = "outcome"  # the environment's own verdict, as a term like any other
-SAME = 1e-4  # spread of a term below which it has nothing to say
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class PreferConfig:
         if bad or not any(self.weights.values()):
             raise ValueError(f"weights: expected some above 0 and none below, got {self.weights}")
 
+    @property
+    def terms(self) -> list[str]:
+        """Those that are weighed."""
+        return [name for name, weight in self.weights.items() if weight > 0]
+
     def end(self, length: int) -> int:
         """Where the clip of a try of so many actions ends."""
         return length if self.clip < 0 else min(length, self.clip or self.horizon)
@@ -83,17 +88,23 @@ def build(
 ) -> tuple[list[Preference], dict]:
     """Preferences and their data card. Deterministic given `seed`.
 
-    Every term is divided by its spread within groups, so that weights compare like with like. In
-    each group the best is compared with the worst, the second best with the second worst, ...
-    Near-duplicates are dropped, then the least certain, then the smallest margins.
+    Tries of which a term is not known are left out. Every term is divided by its spread within
+    groups, so that weights compare like with like. In each group the best is compared with the
+    worst, the second best with the second worst, ... Near-duplicates are dropped, then the least
+    certain, then the smallest margins; where some are equal, a draw decides which.
     """
+    groups, unknown = terms.judged(groups, config.terms)
     groups = {name: tries for name, tries in groups.items() if len(tries) > 1}
     if not groups:
-        raise ValueError("no two tries started from the same state; collect with by=branch")
-    spreads = _spreads(groups, config)
-    # a term that is the same for all tries has nothing to say, and dividing by its rounding would
-    # make it say something
-    weights = {n: config.weights[n] / spread for n, spread in spreads.items() if spread > SAME}
+        raise ValueError(terms.why_none(unknown))
+    spreads = {name: terms.spread(name, groups) for name in config.terms}
+    silent = {n: spread for n, spread in spreads.items() if terms.silent(n, spread, groups)}
+    weights = {n: config.weights[n] / s for n, s in spreads.items() if n not in silent}
+    if config.certain < 1 and len(weights) == 1:
+        raise ValueError(
+            f"certain={config.certain}: expected 1, as {', '.join(weights)} alone has a say and "
+            "cannot disagree with itself; keep=... leaves out small margins"
+        )
     found = [
         c for name, tries in sorted(groups.items()) for c in _pair(name, tries, weights, config)
     ]
@@ -101,11 +112,12 @@ def build(
     ties = [c for c in apart if c.margin <= config.tie] if config.tie else []
     decided = [c for c in apart if c.margin > max(config.tie, 1e-9)]
     if not decided:
-        raise ValueError(f"nothing to prefer: {_why_nothing(len(found), len(apart), config)}")
-    sure = sorted(decided, key=lambda c: (c.uncertainty / c.margin, c.group, c.better.name))
-    sure = sure[: max(1, round(config.certain * len(sure)))]
-    ranked = sorted(sure, key=lambda c: (-c.margin, c.group, c.better.name))
-    kept = ranked[: max(1, round(config.keep * len(ranked)))]
+        why = _why_nothing(len(found), len(apart), config, silent)
+        raise ValueError(f"nothing to prefer: {why}")
+    lot = np.random.default_rng([seed, 1])
+    sure = _first(config.certain, decided, lambda c: c.uncertainty / c.margin, lot)
+    kept = _first(config.keep, sure, lambda c: -c.margin, lot)
+    kept = sorted(kept, key=lambda c: (-c.margin, c.group, c.better.name))
     rng = np.random.default_rng(seed)
     chosen = [_preference(c, weights, config.shuffle and rng.random() < 0.5) for c in kept]
     chosen += [_preference(c, weights, False, tie=True) for c in ties]
@@ -118,43 +130,42 @@ def build(
         "undecided": len(apart) - len(decided) - len(ties),
         "uncertain": len(decided) - len(sure),
         "small": len(sure) - len(kept),
+        "unknown": unknown,
         **summary(chosen, outcomes),
         "term_spread": spreads,
+        "silent": sorted(silent),
         "config": asdict(config),
         "seed": seed,
     }
     return chosen, card
 
 
-def _why_nothing(comparisons: int, apart: int, config: PreferConfig) -> str:
+def _first(
+    share: float,
+    comparisons: list[Comparison],
+    key: Callable[[Comparison], float],
+    lot: np.random.Generator,
+) -> list[Comparison]:
+    """The share that comes first by `key`, at least one; of equals, those that `lot` draws."""
+    drawn = [comparisons[k] for k in lot.permutation(len(comparisons))]
+    return sorted(drawn, key=key)[: max(1, round(share * len(drawn)))]
+
+
+def _why_nothing(
+    comparisons: int, apart: int, config: PreferConfig, silent: dict[str, float]
+) -> str:
     if comparisons and not apart:
         return f"all {comparisons} comparisons are of clips less than apart={config.apart} apart"
     why = "all tries from the same state are equally good"
-    if [name for name, weight in config.weights.items() if weight] == [OUTCOME]:
+    if any(silent.values()):
+        small = ", ".join(f"{n} by {spread:.2g}" for n, spread in silent.items() if spread)
+        why += f"; within states {small} is no more than rounding"
+    if config.terms == [OUTCOME]:
         why += (
             ": in none did one succeed and another fail. Try more often or wider "
             "(branch.tries, branch.spread), or weigh a reward, too (weights)"
         )
     return why
-
-
-def _spreads(groups: dict[str, list[Candidate]], config: PreferConfig) -> dict[str, float]:
-    """Standard deviation of each term within groups."""
-    spreads = {}
-    for name in (name for name, weight in config.weights.items() if weight > 0):
-        try:
-            centred = [
-                c.gains[name] - np.mean([d.gains[name] for d in tries])
-                for tries in groups.values()
-                for c in tries
-            ]
-        except KeyError:
-            have = sorted(next(iter(groups.values()))[0].gains)
-            raise ValueError(f"no scores for term {name!r}; there are: {', '.join(have)}") from None
-        if not np.isfinite(centred).all():
-            raise ValueError(f"the term {name!r} is not finite for every try; score them again")
-        spreads[name] = float(np.std(centred))
-    return spreads
 
 
 def _pair(
@@ -186,9 +197,9 @@ def _preference(
     c: Comparison, weights: dict[str, float], flipped: bool, tie: bool = False
 ) -> Preference:
     better, worse = (c.worse, c.better) if flipped else (c.better, c.worse)
-    terms = {n: better.gains[n] - worse.gains[n] for n in weights}
+    told = {n: better.gains[n] - worse.gains[n] for n in weights}
     margin = 0.0 if tie else c.margin
-    return Preference(better.clip, worse.clip, margin, terms, c.group, tie, c.uncertainty)
+    return Preference(better.clip, worse.clip, margin, told, c.group, tie, c.uncertainty)
 
 
 def summary(pairs: list[Preference], outcomes: dict[Clip, bool | None]) -> dict:

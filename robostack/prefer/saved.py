@@ -13,7 +13,8 @@ from pathlib import Path
 from robostack.data.store import open_store
 from robostack.types import Clip, Episode, Preference
 
-FORMAT = 2
+FORMAT = 3
+BLIND = 2  # the format before, whose digests are not of pictures; it is read as it is
 
 
 class PreferenceError(ValueError):
@@ -22,12 +23,14 @@ class PreferenceError(ValueError):
 
 @dataclass(frozen=True)
 class PreferenceSet:
-    """Preferences, their data card, the store that they refer to, and its episodes' digests."""
+    """Preferences, their data card, the store that they refer to, and its episodes' digests, in one
+    of the formats that are read."""
 
     pairs: list[Preference]
     card: dict
     store: str
     digests: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
 
     def episodes(self, data: str | Path | None = None) -> dict[str, Episode]:
         """The episodes that the pairs refer to, by id. Raises PreferenceError naming the pair
@@ -45,7 +48,7 @@ class PreferenceSet:
                     )
                 episode = store.read(clip.episode)
                 known = self.digests.get(clip.episode)
-                if known != digest(episode):
+                if known != digest(episode, pictures=self.format != BLIND):
                     raise PreferenceError(
                         f"the pair of {pair.group} was made from another episode {clip.episode} "
                         f"than {store.path} holds now; make the preferences again"
@@ -54,19 +57,28 @@ class PreferenceSet:
         return found
 
 
-def digest(episode: Episode) -> str:
-    """Tells an episode from any other: what was done, where it began, what came of it."""
+def digest(episode: Episode, pictures: bool = True) -> str:
+    """Tells an episode from any other: what was done and seen, where it began, what came of it."""
     found = hashlib.sha256(f"{episode.task}|{episode.seed}|{episode.success}".encode())
-    for array in (episode.actions, episode.states):
+    arrays = [episode.actions, episode.states]
+    if pictures:
+        arrays += [frames for _, frames in sorted(episode.images.items())]
+    for array in arrays:
         found.update(str(array.shape).encode() + array.tobytes())
     return found.hexdigest()[:16]
+
+
+def fingerprint(path: str | Path) -> str:
+    """Of a saved set: changes with any of its pairs."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def save(path: str | Path, found: PreferenceSet) -> None:
     """Whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = {"format": FORMAT, "card": found.card, "store": found.store, "episodes": found.digests}
+    head = {"format": found.format, "card": found.card, "store": found.store}
+    head["episodes"] = found.digests
     lines = [json.dumps(head), *(json.dumps(asdict(p)) for p in found.pairs)]
     partial = path.with_name(f".{path.name}")
     partial.write_text("\n".join(lines) + "\n")
@@ -84,9 +96,15 @@ def load(path: str | Path) -> PreferenceSet:
         card, store, known = head["card"], head["store"], head.get("format")
     except (ValueError, KeyError, TypeError, IndexError) as error:  # no line, no JSON, no card
         raise PreferenceError(f"{path} is not a preference set ({error})") from None
-    if known != FORMAT:
+    if known not in (BLIND, FORMAT):
         raise PreferenceError(
             f"{path} is of format {known}, expected {FORMAT}; make it again with `robostack prefer`"
+        )
+    digests = head.get("episodes")
+    if not isinstance(digests, dict):
+        raise PreferenceError(
+            f"{path}: expected its header to hold the episodes' digests as `episodes`, got "
+            f"{digests}; make it again with `robostack prefer`"
         )
     pairs = []
     for number, line in enumerate(lines[1:], 2):
@@ -94,7 +112,7 @@ def load(path: str | Path) -> PreferenceSet:
             pairs.append(_preference(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise PreferenceError(f"{path}, line {number}: {error}") from None
-    return PreferenceSet(pairs, card, store, head["episodes"])
+    return PreferenceSet(pairs, card, store, digests, known)
 
 
 def _preference(row: dict) -> Preference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robostack.prefer.compare import OUTCOME
+from robostack.prefer.terms import OUTCOME
 from robostack.sim.arena import BranchConfig
 
 

@@ -33,8 +33,8 @@ from robostack.learn.run import write_json
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.vla import VLAConfig
 from robostack.prefer import saved
-from robostack.prefer.candidates import RANK
-from robostack.prefer.compare import OUTCOME, PreferConfig
+from robostack.prefer.compare import PreferConfig
+from robostack.prefer.terms import OUTCOME, RANK
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig

@@ -171,6 +171,46 @@ def test_identical_chunks_have_exactly_zero_margin_whatever_the_policy(vla, shar
     assert torch.equal((chosen - ref[0]) - (rejected - ref[1]), torch.zeros(3))
 
 
+def swapped(lesson):
+    return replace(lesson, chosen=lesson.rejected, rejected=lesson.chosen)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "rwr"])
+def test_which_side_of_a_tie_is_called_chosen_changes_nothing(vla, shared, objective):
+    reference = dpo.frozen_copy(vla)
+    with torch.no_grad():
+        for p in vla.parameters():
+            p += 0.1 * torch.randn_like(p)
+    config = replace(CONFIG, objective=objective)
+    ties, found = replace(shared, label=torch.full((3,), 0.5)), []
+    for lesson in (ties, swapped(ties)):
+        loss, metrics = dpo.preference_loss(vla, reference, lesson, config)
+        wanted = list(vla.expert.parameters())
+        slopes = torch.autograd.grad(loss, wanted, allow_unused=True)
+        length = float(sum(s.square().sum() for s in slopes if s is not None))
+        told = metrics["dpo"], metrics["accuracy"], metrics["chosen_drift"]
+        found.append([float(loss.detach()), length, *told])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][3:] == [0.5, 0.0]  # nothing was decided
+
+
+def test_metrics_are_of_decided_pairs():
+    chosen, ref, label = torch.tensor([0.9, 1.5]), torch.ones(2), torch.tensor([1.0, 0.5])
+    _, metrics = dpo.dpo_loss(chosen, ref, ref, ref, beta=10.0, label=label)
+    assert metrics["accuracy"] == 1 and metrics["chosen_drift"] == pytest.approx(-0.1)
+
+
+def test_a_tie_beside_a_decided_pair_is_not_cloned(vla, shared):
+    one = replace(shared, label=torch.tensor([1.0, 0.5, 1.0]))
+    reference = dpo.frozen_copy(vla)
+    with_anchor, without = (
+        float(dpo.preference_loss(vla, reference, one, replace(CONFIG, anchor=a))[0].detach())
+        for a in (1.0, 0.0)
+    )
+    wanted = errors(vla, one)[0].detach()[[0, 2]].sum() / 3
+    assert with_anchor - without == pytest.approx(float(wanted), rel=1e-4)
+
+
 def test_reward_weighted_regression_with_hard_labels_clones_winners_alone(vla, shared):
     config = replace(CONFIG, objective="rwr")
     loss, _ = dpo.preference_loss(vla, dpo.frozen_copy(vla), shared, config)
@@ -214,7 +254,22 @@ def test_freezing_leaves_the_backbone_as_it_was_and_teaches_the_rest(vla, new_ru
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"beta": 0.0}, {"smoothing": 0.5}, {"safeguard": 1.0}, {"windows": 0}]
+    "wrong",
+    [
+        {"beta": 0.0},
+        {"beta": math.inf},
+        {"smoothing": 0.5},
+        {"safeguard": 1.0},
+        {"windows": 0},
+        {"anchor": -1.0},
+        {"anchor": math.nan},
+        {"rehearsal": -5.0},
+        {"average": 2.0},
+        {"warmup": -3},
+        {"temperature": math.inf},
+        {"lr": 0.0},
+        {"check_every": -1},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -233,6 +288,20 @@ def test_a_policy_that_drifts_from_what_was_chosen_ends_training(vla, new_run):
     dpo.train(replace(config, most_drift=0.05), vla, PAIRS, TRIES, list(TRIES.values())[:2], run)
     assert "stayed 0.05 above" in json.loads((run.path / "summary.json").read_text())["ended"]
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) < 60
+
+
+def test_how_long_it_has_drifted_outlives_an_interruption(vla, new_run, stop_before):
+    def drifting(run):
+        loose = replace(CONFIG, steps=60, lr=3e-2, anchor=0.0, rehearsal=0.0, safeguard=0.0)
+        dpo.train(replace(loose, most_drift=0.05), vla, PAIRS, TRIES, list(TRIES.values())[:2], run)
+        return (run.path / "metrics.jsonl").read_text().splitlines()
+
+    whole = drifting(new_run("whole"))
+    go_on = stop_before(len(whole) - 2)
+    with pytest.raises(KeyboardInterrupt):
+        drifting(new_run("cut"))
+    go_on()
+    assert drifting(new_run("cut")) == whole
 
 
 def tried(vla, run, rates, **changes):
@@ -304,10 +373,15 @@ def fingerprint(vla, shared):
     return hashlib.sha256(b"".join(a.numpy().tobytes() for a in arrays)).hexdigest()
 
 
-def test_training_moves_the_policy_and_neither_the_start_nor_the_reference(vla, shared, new_run):
-    before, run = fingerprint(vla, shared), new_run("a")
+def test_training_moves_the_policy_and_neither_the_start_nor_the_reference(
+    vla, shared, new_run, monkeypatch
+):
+    before, run, kept = fingerprint(vla, shared), new_run("a"), []
+    frozen = dpo.frozen_copy
+    monkeypatch.setattr(dpo, "frozen_copy", lambda vla: kept.append(frozen(vla)) or kept[-1])
     trained = train(vla, run)
     assert fingerprint(vla, shared) == before != fingerprint(trained, shared)
+    assert [fingerprint(reference, shared) for reference in kept] == [before]
     first = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[0])
     assert first["dpo"] == pytest.approx(math.log(2), abs=1e-5)
     assert first["chosen_drift"] == pytest.approx(0, abs=1e-6)

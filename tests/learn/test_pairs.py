@@ -1,5 +1,7 @@
 """Pairs as batches: both sides share what they can, and of long clips some windows are seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from robostack.learn import pairs
 from robostack.learn.pairs import PairData, PairError
 from robostack.learn.run import generator, rng
 from robostack.policy import flow
-from robostack.types import Clip, Preference
+from robostack.types import Clip, Preference, SpecMismatch
 
 START = make_episode(0, steps=12)
 TRIES = {f"{i}": make_episode(i, steps=8 + 2 * i) for i in range(6)}
@@ -94,11 +96,36 @@ def test_a_clip_as_long_as_a_chunk_or_shorter_has_one_window_at_its_beginning(vl
     assert np.array_equal(data.data.column("state")[data.chosen[0]], TRIES["4"].states[:1])
 
 
+def test_what_came_after_a_clip_shorter_than_a_chunk_is_not_learned_from(vla):
+    data = PairData(SPEC, 4, [pair("4", "5", stops=(2, 4))], TRIES)
+    seen = lesson(data, vla)
+    assert seen.chosen.valid[0].tolist() == [True, True, False, False]
+    assert seen.rejected.valid.all()
+    chosen, rejected = pairs.flows(vla, seen, pairs.encode(vla, seen))
+    assert (chosen.weight[:, :, 2:] == 0).all() and (rejected.weight > 0).all()
+
+
+def test_chunks_beside_a_demonstration_are_compared_over_as_many_actions(vla):
+    chunk = ((0.5, 0.25, -0.5),) * 2
+    beside = Preference(Clip("0", 2, 4), Clip("0", 2, 4, chunk), 1.0, {}, "g")
+    seen = lesson(PairData(SPEC, 4, [beside], TRIES), vla)
+    assert torch.equal(seen.chosen.valid, seen.rejected.valid) and seen.chosen.valid.sum() == 2
+
+
 def test_every_window_of_a_clip_is_looked_at_in_time():
     rows, random = np.arange(7), np.random.default_rng(0)
     seen = [pairs.spread(rows, 2, random) for _ in range(60)]
     assert {int(r) for each in seen for r in each} == set(range(7))
     assert all(a <= 3 <= b for a, b in seen)  # one of each half
+
+
+@pytest.mark.parametrize("insulate", [False, True])
+def test_an_insulated_backbone_learns_nothing_from_pairs(vla, insulate):
+    vla.config = replace(vla.config, insulate=insulate)
+    for tries in (TRIES, SAME):
+        sum(errors(vla, lesson(PairData(SPEC, 4, [pair()], tries), vla))).sum().backward()
+    reached = [p.grad is not None for p in vla.backbone.parameters()]
+    assert any(reached) != insulate and any(p.grad is not None for p in vla.expert.parameters())
 
 
 def test_how_often_a_clip_is_repeated_does_not_change_its_error(vla):
@@ -148,15 +175,32 @@ def test_times_are_spread_over_the_draws_of_each_window(vla):
         ([], "no pairs"),
         ([pair("0", "9")], "pair of g needs episode 9, which is missing"),
         ([pair("0", "1", stops=(4, 99))], "pair of g needs actions 0 to 99 of episode 1.*has 10"),
+        *(
+            (
+                [pair(chunk=tuple(map(tuple, TRIES["1"].actions[:steps].tolist())))],
+                r"pair of g: chosen \(episode 0\) and rejected \(episode 1\) are the same actions",
+            )
+            for steps in (4, 3, 6)
+        ),
         (
-            [pair(chunk=tuple(map(tuple, TRIES["1"].actions[:4].tolist())))],
-            r"pair of g: chosen \(episode 0\) and rejected \(episode 1\) are the same actions",
+            [pair("0", "0", stops=(4, 8))],
+            r"pair of g: chosen \(episode 0\) and rejected \(episode 0\) are the same actions",
+        ),
+        (
+            [pair(chunk=((0.5,) * 2,) * 4)],
+            "pair of g: the chunk of episode 0 has 2 numbers an action, the policy's actions 3",
         ),
     ],
 )
 def test_pairs_that_cannot_be_learned_from_are_named(wrong, told):
     with pytest.raises(PairError, match=told):
         PairData(SPEC, 4, wrong, TRIES)
+
+
+def test_a_try_of_another_robot_is_refused_by_its_name():
+    other = TRIES | {"1": make_episode(1, 8, spec=replace(SPEC, control_hz=7.0))}
+    with pytest.raises(SpecMismatch, match="the policy and episode 1 of the pairs"):
+        PairData(SPEC, 4, [pair()], other)
 
 
 def test_flow_loss_and_flows_agree_on_what_lies_beyond_the_end(vla):

@@ -1,11 +1,14 @@
 """What is compared: tries that began at one state, and chunks proposed at a demonstrated one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import SPEC, make_episode
 
 from robostack.prefer import candidates
-from robostack.prefer.compare import OUTCOME, PreferConfig, build
+from robostack.prefer.compare import PreferConfig, build
+from robostack.prefer.terms import OUTCOME
 from robostack.preferring import unheard
 from robostack.types import Clip
 
@@ -18,7 +21,22 @@ SCORES = {"progress": {i: np.linspace(0, 1, 3) for i in [*EPISODES, "000004"]}}
 def test_a_gain_is_the_end_minus_the_start_and_the_outcome_is_one_of_them(success):
     potentials = {"progress": np.array([0.25, 0.1, 1.0], np.float32)}
     found = candidates.gains(make_episode(0, 2, success=success), potentials)
-    assert found == {"progress": 0.75, OUTCOME: float(success is True)}
+    outcome = np.nan if success is None else float(success)
+    assert found == pytest.approx({"progress": 0.75, OUTCOME: outcome}, nan_ok=True)
+
+
+def test_an_unknown_outcome_is_no_failure():
+    known = make_episode(0, 4, success=True, group="g")
+    other = make_episode(1, 4, success=None, group="g")
+    failed = make_episode(2, 4, success=False, group="g")
+    config = PreferConfig(horizon=4)
+    found = candidates.of_tries({"a": known, "b": other, "c": failed}.items(), {}, {}, config)
+    pairs, card = build(found, config, 0)
+    assert [(p.chosen.episode, p.rejected.episode) for p in pairs] == [("a", "c")]
+    assert card["unknown"] == {OUTCOME: ["episode b of g"]} and card["tries"] == 2
+    del found["g"][2]
+    with pytest.raises(ValueError, match="outcome of 1, episode b of g first"):
+        build(found, config, 0)
 
 
 def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
@@ -30,6 +48,30 @@ def test_candidates_are_grouped_by_start_and_tries_of_no_group_are_left_out():
     }
     second = found["seed 0 step 0"][1]
     assert second.gains == {"progress": 1.0, OUTCOME: 1.0} and second.success is True
+
+
+def test_tries_of_merged_stores_share_a_state_only_if_it_is_the_same_one():
+    here, there = make_episode(0, 4), make_episode(1, 4)
+
+    def tries(group, begin, **changes):
+        """Two of each of two stores, that call their states by one name."""
+        found = {}
+        for k, start in enumerate((here, there)):
+            for n in range(2):
+                other = make_episode(10 + 2 * k + n, 4)
+                states = np.concatenate([start.states[:1], other.states[1:]])
+                same = dict(states=states, stamps=begin + other.stamps, group=group)
+                found[f"{k}{n}"] = replace(other, **same, **(changes if k else {}))
+        return candidates.of_tries(found.items(), {}, {}, CONFIG)
+
+    def ids(found):
+        return {name: [c.clip.episode for c in tries] for name, tries in found.items()}
+
+    apart = {"seed 0 step 8": ["00", "01"], "seed 0 step 8 (2)": ["10", "11"]}
+    assert ids(tries("seed 0 step 8", 0.8)) == apart
+    # after a reset: an arm that is put back by hand
+    assert ids(tries("g", 0.0)) == {"g": ["00", "01", "10", "11"]}
+    assert ids(tries("g", 0.0, task="another")) == {"g": ["00", "01"], "g (2)": ["10", "11"]}
 
 
 @pytest.mark.parametrize(("clip", "stops"), [(0, [2, 3, 4, 4]), (-1, [2, 3, 4, 5]), (1, [1] * 4)])

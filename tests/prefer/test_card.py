@@ -1,12 +1,14 @@
 """The card of a preference set says what is in it."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from fakes import SPEC, make_episode
 
 from robostack import preference_card, preferring
 from robostack.data.store import Store, StoreError
+from robostack.policy.checkpoint import fingerprint
 from robostack.policy.vla import VLA, VLAConfig
 from robostack.prefer import saved
 from robostack.prefer.compare import PreferConfig
@@ -55,10 +57,33 @@ def test_the_page_stands_beside_the_set_and_tells_its_numbers(store, tmp_path):
     assert text.count("<video") == 3
 
 
+def test_what_was_left_out_and_what_had_no_say_is_told(tmp_path, capsys):
+    store = Store.create(tmp_path / "store", SPEC)
+    for seed in range(4):
+        store.append(make_episode(seed, steps=5 + seed, success=True if seed else None))
+    store.write_scores("longer", "longer", {i: Longer().score(e) for i, e in store.episodes()})
+    made(store, tmp_path / "pairs.jsonl", PreferConfig(weights={"longer": 1.0, "outcome": 0.5}))
+    told, text = capsys.readouterr().err, (tmp_path / "pairs.html").read_text()
+    assert "warning: outcome (weight 0.5) has no say: within states it spreads by 0" in told
+    assert "outcome is not known of 1, which are left out: episode 000000 of seed 0" in told
+    assert "<code>outcome</code>, weight 0.5, has no say" in text
+    assert "1 tries are left out" in text and "episode 000000 of seed 0 step 0" in text
+
+
 def test_clips_show_what_is_compared_and_no_more(store):
     episode, clip = make_episode(0, steps=9), saved.Clip("000000", 2, 6)
     cut = preference_card._cut(episode, clip)
     assert len(cut) == 4 and (cut.states == episode.states[2:7]).all()
+
+
+def test_tries_of_a_robot_without_cameras_have_a_card_without_films(tmp_path):
+    blind = replace(SPEC, cameras={})
+    store = Store.create(tmp_path / "store", blind)
+    for seed in range(2):
+        store.append(make_episode(seed, spec=blind, images={}))
+    assert made(store, tmp_path / "pairs.jsonl", PreferConfig())["preferences"] == 1
+    text = (tmp_path / "pairs.html").read_text()
+    assert "<video" not in text and "<svg" in text.split("Some of them")[1]
 
 
 def test_a_policys_chunks_at_demonstrated_states_are_drawn_as_curves(store, tmp_path):
@@ -72,6 +97,7 @@ def test_a_policys_chunks_at_demonstrated_states_are_drawn_as_curves(store, tmp_
     )
     card = made(store, tmp_path / "chunks.jsonl", config, policy=tmp_path / "policy")
     assert card["groups"] == 12 and card["tries"] == 36
+    assert card["policy"] == fingerprint(tmp_path / "policy")
     found = saved.load(tmp_path / "chunks.jsonl")
     assert {len(p.rejected.chunk or p.chosen.chunk) for p in found.pairs} == {4}
     text = (tmp_path / "chunks.html").read_text()

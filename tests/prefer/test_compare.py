@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from robostack.prefer.compare import OUTCOME, Candidate, PreferConfig, build
+from robostack.prefer.compare import Candidate, PreferConfig, build
+from robostack.prefer.terms import OUTCOME
 from robostack.types import Clip
 
 
@@ -178,9 +179,65 @@ def test_small_margins_can_be_kept_as_ties_which_are_never_flipped():
     assert found[1].margin == 0 and card["ties"] == 1 and card["preferences"] == 2
 
 
-def test_scores_that_are_not_finite_are_refused_by_the_name_of_their_term():
-    with pytest.raises(ValueError, match="'progress' is not finite"):
+def test_tries_whose_scores_are_not_finite_are_left_out_and_named():
+    groups = group("g", 0.0, float("nan"), 1.0) | group("h", float("inf"), 2.0)
+    found, card = build(groups, config(), seed=0)
+    assert refs(found) == [("g2", "g0")]
+    assert card["unknown"] == {"progress": ["episode g1 of g", "episode h0 of h"]}
+    assert card["groups"] == 1 and card["tries"] == 2
+    with pytest.raises(ValueError, match="progress of 1, episode g1 of g first"):
         build(group("g", 0.0, float("nan")), config(), seed=0)
+    heedless = config(weights={"other": 1.0, "progress": 0.0})
+    told = {"g": [candidate(n, {"other": x, "progress": np.nan}) for n, x in (("a", 0), ("b", 1))]}
+    assert len(build(told, heedless, seed=0)[0]) == 1  # of a term without weight nobody asks
+
+
+def test_a_weighed_term_that_says_nothing_is_named():
+    tries = {"g": [candidate(f"g{i}", {"a": i, "b": 2.5e-5 * i}) for i in range(4)]}
+    found, card = build(tries, config(weights={"a": 1.0, "b": 5.0}), seed=0)
+    assert card["silent"] == ["b"] and set(found[0].terms) == {"a"}
+    with pytest.raises(ValueError, match="within states b by 2.8e-05 is no more than rounding"):
+        build(tries, config(weights={"b": 1.0}), seed=0)
+
+
+def test_a_rank_has_no_unit():
+    values = (0.0, 1.0, 2.0, 5.0)
+
+    def built(unit, offset=0.0):
+        told = [candidate(f"g{i}", {"w.rank": offset + unit * v}) for i, v in enumerate(values)]
+        return refs(build({"g": told}, config(weights={"w.rank": 1.0}, pairs=2), 0)[0])
+
+    assert built(1.0) == built(1e-5) == built(1e-9) == [("g3", "g0"), ("g2", "g1")]
+    with pytest.raises(ValueError, match="equally good"):
+        built(1e-9, offset=1.0)  # rounding of what is the same for all
+
+
+def even(n=40):
+    """Comparisons of one margin."""
+    return {k: v for i in range(n) for k, v in group(f"g{i:02d}", 0.0, 1.0, term=OUTCOME).items()}
+
+
+def test_of_equal_margins_a_draw_decides_which_are_kept():
+    kept = [{p.group for p in build(even(), PreferConfig(keep=0.5), s)[0]} for s in (0, 0, 1)]
+    assert kept[0] == kept[1] != kept[2] and len(kept[0]) == 20
+    assert all(min(k) < "g20" <= max(k) for k in kept)
+    whole = [p.group for p in build(even(), PreferConfig(), 0)[0]]
+    assert whole == sorted(whole)  # which says nothing of their order
+
+
+def test_what_terms_agree_on_equally_is_drawn_too():
+    groups = {}
+    for i in range(40):
+        told = [candidate(f"{i:02d}{k}", {"x": float(k), "y": float(k)}) for k in range(2)]
+        groups[f"g{i:02d}"] = told
+    terms = config(weights={"x": 1.0, "y": 1.0}, certain=0.5)
+    kept = {p.group for p in build(groups, terms, 0)[0]}
+    assert len(kept) == 20 and max(kept) >= "g20"
+
+
+def test_a_single_term_cannot_be_asked_how_far_it_agrees():
+    with pytest.raises(ValueError, match="certain=0.5: expected 1, as progress alone has a say"):
+        build(group("g", 0.0, 1.0), config(certain=0.5), seed=0)
 
 
 @pytest.mark.parametrize(

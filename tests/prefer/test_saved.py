@@ -67,7 +67,7 @@ def test_a_missing_episode_is_refused_and_its_pair_named(found, tmp_path):
         found.episodes(other.path)
 
 
-@pytest.mark.parametrize("change", ["actions", "states", "success", "task"])
+@pytest.mark.parametrize("change", ["actions", "states", "success", "task", "images"])
 def test_an_episode_that_has_changed_is_refused_and_its_pair_named(found, tmp_path, change):
     other = Store.create(tmp_path / "other", SPEC)
     for seed in range(2):
@@ -78,6 +78,7 @@ def test_an_episode_that_has_changed_is_refused_and_its_pair_named(found, tmp_pa
         "states": episode.states + 1e-6,
         "success": not episode.success,
         "task": "another",
+        "images": {"top": episode.images["top"] ^ 1},
     }
     other.append(replace(episode, **{change: new[change]}))
     with pytest.raises(PreferenceError, match="episode 000002 step 1.*another episode 000002"):
@@ -101,6 +102,12 @@ def test_a_file_that_is_no_preference_set_is_refused_by_name(tmp_path, text):
     [
         ("margin", float("nan"), "positive number, got nan"),
         ("margin", -1.0, "positive number"),
+        ("margin", "3", "positive number, got '3'"),
+        ("terms", {"progress": float("nan")}, "expected a number as progress, got nan"),
+        ("uncertainty", float("inf"), "expected a number as uncertainty, got inf"),
+        ("chosen", {"episode": "0", "start": 0, "stop": "5", "chunk": None}, "0 and '5'"),
+        ("chosen", {"episode": "0", "start": 0, "stop": 1, "chunk": [[1.0], [1.0, 2.0]]}, "many"),
+        ("chosen", {"episode": "0", "start": 0, "stop": 1, "chunk": []}, "one action or more"),
         ("rejected", None, ""),
         ("chosen", {"episode": "0", "start": 3, "stop": 3, "chunk": None}, "start < stop"),
         ("chosen", {"episode": "0", "start": 0, "stop": 1, "chunk": [[float("inf")]]}, "finite"),
@@ -120,5 +127,22 @@ def test_a_line_that_cannot_be_is_refused_by_its_number(found, tmp_path, key, va
 
 def test_a_set_of_an_older_format_is_refused_with_advice(tmp_path):
     (tmp_path / "old.jsonl").write_text('{"card": {}, "store": "x"}\n')
-    with pytest.raises(PreferenceError, match="format None, expected 2; make it again"):
+    with pytest.raises(PreferenceError, match="format None, expected 3; make it again"):
         saved.load(tmp_path / "old.jsonl")
+
+
+def test_a_set_whose_digests_are_not_of_pictures_is_read_as_it_is(store, tmp_path):
+    seen = dict(store.episodes())
+    digests = {i: saved.digest(e, pictures=False) for i, e in seen.items()}
+    # as the version before wrote it
+    assert digests["000000"] == "3dc494ebf4e68d54" != saved.digest(seen["000000"])
+    old = PreferenceSet(PAIRS, {"preferences": 3}, str(store.path), digests, saved.BLIND)
+    saved.save(tmp_path / "old.jsonl", old)
+    assert set(saved.load(tmp_path / "old.jsonl").episodes()) == set(seen)
+    assert '"format": 2' in (tmp_path / "old.jsonl").read_text()
+
+
+def test_a_set_without_digests_is_refused_with_advice(tmp_path):
+    (tmp_path / "bare.jsonl").write_text('{"format": 3, "card": {}, "store": "x"}\n')
+    with pytest.raises(PreferenceError, match="bare.jsonl: expected .* as `episodes`, got None"):
+        saved.load(tmp_path / "bare.jsonl")

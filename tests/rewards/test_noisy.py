@@ -122,6 +122,18 @@ def test_pairs_that_cannot_be_learned_from_are_named(tmp_path):
         guide.train(CONFIG, tiny_vla(), missing, TRIES, Run(tmp_path / "a", "test", {}))
 
 
+def test_ties_alone_teach_nothing_and_are_refused(tmp_path):
+    ties = [replace(p, margin=0.0, tie=True) for p in PAIRS]
+    with pytest.raises(PairError, match="ties"):
+        guide.train(CONFIG, tiny_vla(), ties, TRIES, Run(tmp_path / "a", "test", {}))
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"warmup": -1}, {"average": 2.0}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(CONFIG, **wrong)
+
+
 # Bradley-Terry with ties ------------------------------------------------------------------------
 @pytest.mark.parametrize("margin", [-3.0, 0.0, 2.0])
 def test_better_worse_and_tie_are_all_that_can_be(margin):

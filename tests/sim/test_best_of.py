@@ -1,5 +1,7 @@
 """Executing the best of several chunks: the judge that is named is the one that decides."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from robostack.rewards.saved import SavedReward
 from robostack.sim.arena import Trial, play
 from robostack.sim.env import EnvConfig, make_env
 from robostack.sim.worker import RunnerConfig, Unplayable, Worker
+from robostack.types import SpecMismatch
 
 BLIND = EnvConfig(task="Lift", cameras={}, horizon=16)
 
@@ -105,6 +108,9 @@ def test_an_episode_is_played_with_a_judge(env, policies, tmp_path):
         ({"judge": "runs/world"}, "best_of=1 with judge='runs/world'"),
         ({"best_of": 0}, "best_of=0"),
         ({"reference": "runs/bc"}, "a reference is for a judge"),
+        ({"guide": "runs/guide", "guidance": -1.0}, "guidance=-1.0 with guide='runs/guide'"),
+        ({"guide": "runs/guide", "guidance": float("nan")}, "guidance=nan"),
+        ({"guidance": 7.0}, "guidance=7.0 with guide=''"),
     ],
 )
 def test_flags_that_do_not_fit_together_are_refused(wrong, told):
@@ -119,3 +125,33 @@ def test_a_judge_that_cannot_rank_or_is_not_there_is_refused(env, policies, tmp_
         trial = Trial(str(policies / "one" / "policy"), BLIND, config, 0.0, 0, film=False)
         with pytest.raises(Unplayable, match=told):
             play(Worker(BLIND, env), trial)
+
+
+@pytest.mark.parametrize("which", ["judge", "reference"])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"control_hz": 7.0}, "the {} .* do not fit together:\n *control_hz"),
+        ({"horizon": 4}, "the {} .* has chunks of 4 actions, the acting policy of 8"),
+    ],
+)
+def test_a_judge_and_a_reference_must_be_of_this_robot_and_of_chunks_as_long(
+    env, policies, tmp_path, which, changes, told
+):
+    spec = replace(env.spec, **{k: v for k, v in changes.items() if k != "horizon"})
+    config = VLAConfig(horizon=changes.get("horizon", 8), expert=ExpertConfig(width=32))
+    VLA(config, spec).save(tmp_path / "other")
+    named = {"judge": str(policies / "two"), "reference": str(policies / "two")}
+    config = RunnerConfig(best_of=2, **named | {which: str(tmp_path / "other")})
+    trial = Trial(str(policies / "one" / "policy"), BLIND, config, 0.0, 0, film=False)
+    with pytest.raises(Unplayable, match=told.format(which)):
+        play(Worker(BLIND, env), trial)
+
+
+def test_two_policies_of_another_robot_do_not_judge_this_one(env, policies, tmp_path):
+    for name in ("a", "b"):
+        spec = replace(env.spec, control_hz=7.0)
+        VLA(VLAConfig(expert=ExpertConfig(width=32)), spec).save(tmp_path / name)
+    config = RunnerConfig(best_of=2, judge=str(tmp_path / "a"), reference=str(tmp_path / "b"))
+    with pytest.raises(SpecMismatch, match="the judge .*the environment.*\n.*control_hz"):
+        Worker(BLIND, env).policy(str(policies / "one" / "policy"), config, env)
