@@ -81,7 +81,7 @@ def test_a_critic_without_updates_has_no_opinion(vla):
 
 def test_a_critic_s_loss_that_is_no_number_stops_before_it_touches_the_weights(vla, weights):
     filled, critic = replay(vla, DEMOS)
-    filled.rewards[0][2] = np.nan
+    filled.add(DEMOS[0], Scores(np.full(7, np.nan, np.float32), np.ones(7, np.float32)))
     before, optimizer = weights(critic), torch.optim.AdamW(critic.parameters())
     with pytest.raises(FloatingPointError, match="the critic's loss became nan at its update 0"):
         filled.fit_critic(critic, optimizer, np.random.default_rng(0))
@@ -101,8 +101,9 @@ def test_potentials_of_which_nobody_is_sure_pay_nothing_behind_the_gate(vla):
 
 def test_a_try_that_stopped_itself_is_over_and_pays_back_what_it_was_lent(vla):
     filled = Replay(vla.spec, vla.config.horizon, CONFIG)
-    stopped = replace(DEMOS[0], terminated=False, label=STOPPED)
-    for episode in (DEMOS[0], stopped, replace(stopped, label="")):
+    failed = replace(DEMOS[0], success=False)
+    stopped = replace(failed, terminated=False, label=STOPPED)
+    for episode in (failed, stopped, replace(stopped, label="")):
         filled.add(episode, Scores(np.full(7, 0.9, np.float32), np.ones(7, np.float32)))
     over, stopped, cut = (rewards[-1] for rewards in filled.rewards)
     assert stopped == over < cut
