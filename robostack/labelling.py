@@ -72,6 +72,10 @@ class Labelling:
                 f"{store.path}: no two tries started from the same state; collect with by=branch, "
                 "or with tries=2"
             )
+        if not store.spec.cameras:
+            raise ValueError(
+                f"{store.path}: expected tries with pictures, and its robot has no camera"
+            )
         if config.camera and config.camera not in store.spec.cameras:
             raise ValueError(
                 f"camera={config.camera}: the store has {', '.join(sorted(store.spec.cameras))}"

@@ -6,6 +6,7 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,6 +180,16 @@ def test_a_store_without_tries_of_one_state_is_refused_with_advice(tmp_path, cap
     command = ["label", "--data", str(store.path), "--out", str(tmp_path / "l.jsonl"), "port=0"]
     assert cli.main(command) == 1
     assert "no two tries started from the same state; collect with" in capsys.readouterr().err
+
+
+def test_tries_without_pictures_are_refused_at_the_start(tmp_path, capsys):
+    blind = replace(SPEC, cameras={})
+    store = Store.create(tmp_path / "blind", blind)
+    for seed in range(2):
+        store.append(replace(make_episode(seed, steps=6), images={}, spec=blind))
+    words = ["label", "--data", str(store.path), "--out", str(tmp_path / "labels.jsonl")]
+    assert cli.main(words) == cli.FAILED
+    assert "expected tries with pictures, and its robot has no camera" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_told(site, store, tmp_path, capsys):
