@@ -64,7 +64,26 @@ def summary(found: PreferenceSet, heading: str = "h1") -> list[str]:
             f"judged (Cohen's kappa {card['kappa']:.2f}).</p>"
         )
     parts.append(figures.histogram(np.array([p.margin for p in decided]), "margin"))
-    return parts
+    return [*parts, *_truth(card)]
+
+
+def _truth(card: dict) -> list[str]:
+    """Whether the simulator agrees, from the smallest margins to the largest."""
+    rows = [
+        [
+            f"{part['margin'][0]:.2g} to {part['margin'][1]:.2g}",
+            *(f"{part[side] / part['pairs']:.0%}" for side in ("ahead", "behind")),
+        ]
+        for part in card.get("truth", [])
+    ]
+    if not rows:
+        return []
+    return [
+        "<p>What the simulator knows of the same pairs: how often the chosen one came further, and "
+        "how often less far. Where it seldom did either, what is preferred is noise, and "
+        "<code>keep</code> leaves it out.</p>",
+        page.table(["margin", "chosen came further", "less far"], rows),
+    ]
 
 
 def _made(card: dict) -> str:

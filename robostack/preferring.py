@@ -21,7 +21,7 @@ from robostack.policy import checkpoint
 from robostack.policy.checkpoint import policy_folder
 from robostack.policy.chunking import ChunkRunner
 from robostack.policy.vla import VLA
-from robostack.prefer import answers, candidates, people, saved
+from robostack.prefer import answers, candidates, people, saved, truth
 from robostack.prefer.compare import Candidate, PreferConfig, build
 from robostack.prefer.terms import OUTCOME, RANK
 from robostack.protocols import ChunkReward, Reward
@@ -78,6 +78,7 @@ def prefer(
     card["version"] = robostack.__version__
     used_ids = {clip.episode for p in pairs for clip in (p.chosen, p.rejected)}
     episodes = {name: store.read(name) for name in sorted(used_ids)}
+    card["truth"] = truth.by_margin(pairs, episodes)
     digests = {name: saved.digest(episode) for name, episode in episodes.items()}
     found = saved.PreferenceSet(pairs, card, str(store.path.resolve()), digests)
     preference_card.write(beside, found, episodes)

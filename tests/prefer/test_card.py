@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from fakes import SPEC, make_episode
 
@@ -68,6 +69,37 @@ def test_what_was_left_out_and_what_had_no_say_is_told(tmp_path, capsys):
     assert "outcome is not known of 1, which are left out: episode 000000 of seed 0" in told
     assert "<code>outcome</code>, weight 0.5, has no say" in text
     assert "1 tries are left out" in text and "episode 000000 of seed 0 step 0" in text
+
+
+def test_margins_are_held_against_what_the_simulator_knows(tmp_path):
+    """Of 8 states the tries of four come as far as each other, whatever their margin."""
+    store, scores = Store.create(tmp_path / "store", SPEC), {}
+    for seed in range(16):
+        state, better = divmod(seed, 2)
+        told = 0.3 if state < 4 else 0.3 + 0.5 * better
+        truth = np.linspace(0, told, 7).astype(np.float32)
+        episode = make_episode(seed, steps=6, group=f"seed {state} step 0", success=False)
+        name = store.append(replace(episode, truth=truth))
+        scores[name] = np.linspace(0, better * (0.1 + 0.1 * state), 7).astype(np.float32)
+    store.write_scores("longer", "longer", scores)
+    card = made(store, tmp_path / "pairs.jsonl", PreferConfig(weights={"longer": 1.0}, apart=0))
+    assert [(part["pairs"], part["ahead"], part["behind"]) for part in card["truth"]] == [
+        (2, 0, 0),
+        (2, 0, 0),
+        (2, 2, 0),
+        (2, 2, 0),
+    ]
+    margins = [margin for part in card["truth"] for margin in part["margin"]]
+    assert margins == sorted(margins)
+    assert saved.load(tmp_path / "pairs.jsonl").card["truth"] == card["truth"]
+    page = (tmp_path / "pairs.html").read_text()
+    assert "chosen came further<th>less far" in page and "<td>100%<td>0%" in page
+
+
+def test_nothing_is_held_against_a_truth_that_nobody_knows(store, tmp_path):
+    config = PreferConfig(weights={"longer": 1.0})
+    assert made(store, tmp_path / "pairs.jsonl", config)["truth"] == []
+    assert "less far" not in (tmp_path / "pairs.html").read_text()
 
 
 def test_clips_show_what_is_compared_and_no_more(store):
