@@ -93,7 +93,7 @@ def test_force_replaces_a_demo_and_nothing_else(tmp_path, monkeypatch, capsys):
     from robostack import demo as ring
     from robostack import report
 
-    monkeypatch.setattr(ring, "run", lambda config, out, workers: {"left": out.exists()})
+    monkeypatch.setattr(ring, "run", lambda config, out, *_: {"left": out.exists()})
     monkeypatch.setattr(report, "write", lambda run, out: out)
     (tmp_path / "old" / "seed-0").mkdir(parents=True)
     assert main(["demo", "--force", "--out", str(tmp_path / "old")]) == OK
