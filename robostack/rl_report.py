@@ -46,7 +46,7 @@ def write(run: Path) -> Path:
     parts = [
         f"<h1>{html.escape(config['algorithm'])} on {html.escape(about['config']['env']['task'])}"
         "</h1>",
-        _success(rows, config, _checks(run), finished(run)),
+        _success(rows, config, _checks(run, about["config"]), finished(run)),
         _learning(rows),
         _trouble(rows, config),
         _alarms(rows, build(Alarms, config["alarms"])),
@@ -63,20 +63,21 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def _checks(run: Path) -> list[float]:
-    """Success in trials, of the start and of every iteration's policy."""
-    path = run / CHECKS
-    return json.loads(path.read_text()) if path.is_file() else []
+def _checks(run: Path, config: dict) -> tuple[list[float], list[tuple[float, float]]]:
+    """Success in trials, of the start and of every iteration's policy, and the 95 % intervals."""
+    path, each = run / CHECKS, config["trials"]["episodes"]
+    rates = json.loads(path.read_text()) if path.is_file() else []
+    return rates, [wilson(round(rate * each), each) for rate in rates]
 
 
-def _success(rows: list[dict], config: dict, checks: list[float], summary: dict | None) -> str:
+def _success(rows: list[dict], config: dict, checks: tuple, summary: dict | None) -> str:
     each = config["episodes"]
     counts = [round(row["rollout_success"] * each) for row in rows]
     bands = [wilson(count, each) for count in counts]
     rates, x = [count / each for count in counts], [row["rollouts"] for row in rows]
     lines = {"rollouts": (x, rates, bands)}
-    if checks:
-        lines["held-out trials, after"] = ([0, *x][: len(checks)], checks, None)
+    if checks[0]:
+        lines["held-out trials, after"] = ([0, *x][: len(checks[0])], *checks)
     first, last = rows[0].get("assist", 0.0), rows[-1].get("assist", 0.0)
     why = "Rollouts explore, so their success is a lower one than the policy's"
     if first:

@@ -193,11 +193,12 @@ class Turns:
         return episodes
 
     def finish(self, iteration: int, raised: list[str], rollouts: int) -> None:
-        """Keep the policy to be returned: the best that was checked, or the last; after an alarm
-        of those whose rollouts raised none. What it is made of goes last, so that a run that is cut
-        here can be finished."""
+        """Keep the policy to be returned: the best that was checked, of equals the latest, or the
+        last; after an alarm of those whose rollouts raised none. What it is made of goes last, so
+        that a run that is cut here can be finished."""
         last = max(iteration - 1, 0) if raised else iteration + 1
-        best = int(np.argmax(self.checks[: last + 1])) if self.checks else last
+        counted = self.checks[: last + 1]
+        best = max(range(len(counted)), key=lambda k: (counted[k], k), default=last)
         policy, partial = self.run.path / "policy", self.run.path / ".policy"
         for old in (partial, policy):
             shutil.rmtree(old, ignore_errors=True)

@@ -307,7 +307,10 @@ def test_the_policy_that_did_best_in_trials_is_kept(vla, new_run, weights):
     assert not (run.path / "rollout-policy").exists()
 
 
-@pytest.mark.parametrize("rates, best", [([0.1, 0.9, 0.95, 0.2], 1), ([0.3, 0.1, 0.95, 0.2], 0)])
+@pytest.mark.parametrize(
+    "rates, best",
+    [([0.1, 0.9, 0.95, 0.2], 1), ([0.3, 0.1, 0.95, 0.2], 0), ([0.3, 0.3, 0.95, 0.2], 1)],
+)
 def test_after_an_alarm_it_goes_back_to_the_best_that_raised_none(
     vla, new_run, weights, rates, best
 ):
