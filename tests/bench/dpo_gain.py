@@ -38,7 +38,7 @@ from robostack.prefer.terms import OUTCOME, RANK
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig
-from robostack.sim.worker import RunnerConfig, Timed, make_worker
+from robostack.sim.worker import RunnerConfig, Timed, Worker
 from robostack.stages import CollectConfig, EvaluateConfig
 
 DPO = DPOConfig()
@@ -88,8 +88,8 @@ class Cell:
 
     def latency(self, name: str) -> dict[str, float]:
         """What choosing costs: medians [ms] of a chunk of the policy that acts in an arm, as it
-        acts there and by itself, in turns."""
-        worker, told = make_worker(), {}
+        acts there and by itself, in turns, with as many threads as torch has here."""
+        worker = Worker()  # not `make_worker`, which leaves this process one thread for good
         env = worker.env(EnvConfig(task=self.task))
         seen = env.reset(0).observation
         folder = str(policy_folder(self.out / ARMS[name].acts))
