@@ -61,6 +61,24 @@ def test_every_algorithm_is_named_in_the_config():
     assert sorted(get_args(Algorithm)) == EVERY
 
 
+@pytest.mark.parametrize("algorithm", EVERY)
+def test_of_tries_that_nobody_judged_nothing_is_learned_without_a_critic(vla, algorithm, new_run):
+    """In the second iteration nobody says how any went."""
+    config = replace(of(algorithm, SMALL), iterations=2)
+    starts = config.episodes // (config.group.tries if algorithm == "grpo" else 1)
+    world, run = outside(config), new_run(algorithm)
+
+    def unjudged(folder, seeds, tries, led):
+        for episode in world.collect(folder, seeds, tries):
+            late = episode.seed >= config.first_seed + starts
+            yield replace(episode, success=None, terminated=False) if late else episode
+
+    rl.train(config, vla, replace(world, collect=unjudged), DEMOS, run, 0, acting=ACTING)
+    rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["unjudged"] for row in rows] == [0, config.episodes]
+    assert (rows[1].get("updates") == 0) == (algorithm in rl.LIKELIHOOD)
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo", "nft"])
 def test_tries_in_which_somebody_intervened_are_counted_and_no_likelihood_is_asked_of_them(
     vla, algorithm, new_run, weights
