@@ -153,6 +153,7 @@ class Handler(BaseHTTPRequestHandler):
     """GET / and /film/ID; POST /next, /again and /answer; GET /statistics."""
 
     labelling: Labelling
+    timeout = 60.0  # [s] that a connection may say nothing; a closed laptop must not hold a thread
 
     def do_GET(self) -> None:
         if self.path.split("?")[0] == "/":

@@ -136,8 +136,8 @@ def train_rl(
         judges.refresh([*demonstrations, run.path / "store"], run.path, iteration, seed)
         return judges.score
 
-    def page() -> None:
-        rl_report.write(run.path)
+    def page(summary: dict | None) -> None:
+        rl_report.write(run.path, summary)
 
     check = success_of(arena, config.trying()) if config.check else None
     learning = refresh if judges.learned else None
@@ -149,7 +149,6 @@ def train_rl(
     except ValueError:  # settings that cannot be
         run.abandon()
         raise
-    page()
     return finished(out)
 
 

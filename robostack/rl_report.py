@@ -35,9 +35,9 @@ WHAT = {
 }
 
 
-def write(run: Path) -> Path:
-    """The page in the folder of a `train rl`. Raises FileNotFoundError where no iteration of one
-    has ended."""
+def write(run: Path, summary: dict | None = None) -> Path:
+    """The page in the folder of a `train rl`; `summary` is of one that has ended and has not yet
+    written its own. Raises FileNotFoundError where no iteration of one has ended."""
     rows = _metrics(run)
     about = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
     if about.get("verb") != "train rl" or not rows:
@@ -46,7 +46,7 @@ def write(run: Path) -> Path:
     parts = [
         f"<h1>{html.escape(config['algorithm'])} on {html.escape(about['config']['env']['task'])}"
         "</h1>",
-        _success(rows, config, _checks(run, about["config"]), finished(run)),
+        _success(rows, config, _checks(run, about["config"]), summary or finished(run)),
         _learning(rows),
         _trouble(rows, config),
         _alarms(rows, build(Alarms, config["alarms"])),

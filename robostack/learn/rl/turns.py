@@ -44,7 +44,9 @@ class Outside:
     refresh: Callable[[int], Score] | None = None
     """Score of an iteration, whose rewards have learned from all rollouts, its own included."""
     lost: Callable[[], int] = lambda: 0  # workers so far that died or hung
-    told: Callable[[], None] = lambda: None  # after each iteration, whose metrics are written then
+    told: Callable[[dict | None], None] = lambda summary: None
+    """After each iteration, whose metrics are written then; at the end with the summary, before
+    that is written: who is killed meanwhile is told again."""
 
 
 class Turns:
@@ -109,7 +111,7 @@ class Turns:
         else:
             self._save(iteration, metrics)
         print(f"{self.label}: {self.pace.told(iteration, episodes)}", file=sys.stderr, flush=True)
-        self.outside.told()
+        self.outside.told(None)
         return raised
 
     def _own(self, episodes: list[Episode]) -> tuple[list[int], list[int]]:
@@ -207,7 +209,9 @@ class Turns:
         ended = {"stopped": {"iteration": iteration + 1, "alarms": raised}} if raised else {}
         if self.checks:
             ended |= {"checks": self.checks, "best_iteration": best}
-        self.run.finish({**_last(self.run.path / "metrics.jsonl"), "rollouts": rollouts, **ended})
+        summary = {**_last(self.run.path / "metrics.jsonl"), "rollouts": rollouts, **ended}
+        self.outside.told({**summary, "seconds": self.run.seconds()})
+        self.run.finish(summary)
         if not self.config.keep:
             shutil.rmtree(self.run.path / "rollout-policy", ignore_errors=True)
 

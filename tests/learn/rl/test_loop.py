@@ -347,11 +347,16 @@ def test_each_iteration_says_how_far_it_has_come(vla, new_run, capfd):
             lost.append(lost[-1] + (episode.seed == CONFIG.first_seed + 2))
             yield episode
 
-    outside = rl.Outside(losing, score, told=lambda: told.append(1), lost=lambda: lost[-1])
+    def tell(summary):
+        assert finished(run.path) is None  # whoever is killed here has not ended
+        told.append(summary)
+
+    outside = rl.Outside(losing, score, told=tell, lost=lambda: lost[-1])
     run = new_run("told")
     rl.train(CONFIG, vla, outside, DEMOS, run)
     lines = [line for line in capfd.readouterr().err.splitlines() if "succeeded" in line]
-    assert len(lines) == len(told) == 3
+    assert len(lines) == 3 and told[:3] == [None] * 3
+    assert told[3].keys() == finished(run.path).keys() and len(told) == 4
     assert lines[1].startswith("train rl: 4 of 6 rollouts, of the newest 2 ")
     assert [row["workers_lost"] for row in metrics(run)] == [0, 1, 0]
 
