@@ -1,6 +1,7 @@
 """Shared fixtures. `fakes` is put on the path, so that spawned workers can import it by name."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,18 @@ def episode():
 @pytest.fixture
 def vla():
     return tiny_vla()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium, where there is one."""
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    from browser import Browser
+
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,6 @@ lifts the cube of robosuite's Lift by nothing but keys, and the demonstration is
 
 import contextlib
 import json
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from acting import Clock
-from browser import Browser, wait
+from browser import wait
 from person import Person
 
 from robostack.collecting.command import about
@@ -264,15 +263,6 @@ def test_a_person_at_the_websocket_lifts_the_cube(driven):
             wait(lambda: driven.page.input._number == count)
 
         require_lifted(collect(driven, press))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 class Keyboard:

@@ -1,22 +1,12 @@
 """The labelling page in a real browser: no press of a key is ever lost."""
 
 import json
-import shutil
 
 import pytest
-from browser import Browser, wait
+from browser import wait
 
 from robostack import labelling
 from robostack.prefer.answers import Ledger
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 def key(page):
