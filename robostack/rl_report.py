@@ -122,6 +122,10 @@ def _learning(rows: list[dict]) -> str:
     return "<h2>What the updates did</h2>" + "".join(figures.curves(row) for row in shown)
 
 
+def _number(value: float) -> str:
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
 def _trouble(rows: list[dict], config: dict) -> str:
     """What was handled and counted, iteration by iteration."""
     counts = {
@@ -136,7 +140,7 @@ def _trouble(rows: list[dict], config: dict) -> str:
     }
     told = {name: own for name, own in counts.items() if any(value is not None for value in own)}
     table = [
-        [str(row["rollouts"]), *("" if v[k] is None else f"{v[k]:.3g}" for v in told.values())]
+        [str(row["rollouts"]), *("" if v[k] is None else _number(v[k]) for v in told.values())]
         for k, row in enumerate(rows)
     ]
     return f"<h2>What went wrong</h2>{page.table(['after', *told], table)}"

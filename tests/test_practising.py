@@ -86,6 +86,12 @@ def test_stopped_in_its_first_iteration_it_has_a_page_that_says_so(cloned, tmp_p
     assert "2 rollouts of 4, <b>and going on</b>" in (out / rl_report.PAGE).read_text()
 
 
+def test_updates_of_the_page_are_counted_and_not_rounded():
+    rows = [{"rollouts": 30, "updates": 1234}, {"rollouts": 60}]
+    page = rl_report._trouble(rows, {"updates": 10_000})
+    assert ">1234<" in page and ">10000<" in page
+
+
 @pytest.mark.slow
 def test_a_policy_with_edits_acts_but_is_not_trained_on_without_them(cloned, tmp_path, capsys):
     assert practise(cloned, tmp_path / "rl", "rl.algorithm=rlpd") == OK
