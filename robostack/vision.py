@@ -40,9 +40,10 @@ def grid_position(height: int, width: int, dim: int, device: torch.device) -> Te
 
 
 class ImageStem(nn.Module):
-    """uint8 images to patch tokens through four strided convolutions: one token per 16 px."""
+    """uint8 images to tokens through four strided convolutions: one token a patch of 16 px and,
+    with `points`, some that say where things are (see `Places`)."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, points: int = 0):
         super().__init__()
         channels = [3, 32, 64, 96, width]
         layers: list[nn.Module] = []
@@ -54,13 +55,48 @@ class ImageStem(nn.Module):
                 nn.GELU(),
             ]
         self.layers = nn.Sequential(*layers[:-1])
+        self.places = Places(channels[2], points, width) if points else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8[B, H, W, 3] -> f32[B, H/16 * W/16, width]."""
+        """uint8[B, H, W, 3] -> f32[B, H/16 * W/16, width], and `Places.tokens` more of places."""
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # the only place that swaps the layout
-        x = self.layers(x.contiguous(memory_format=torch.channels_last))
-        position = grid_position(x.shape[2], x.shape[3], x.shape[1], x.device)
-        return x.flatten(2).transpose(1, 2) + position
+        x = x.contiguous(memory_format=torch.channels_last)
+        fine = self.layers[:6](x)  # a quarter of the size
+        coarse = self.layers[6:](fine)
+        position = grid_position(coarse.shape[2], coarse.shape[3], coarse.shape[1], x.device)
+        patches = coarse.flatten(2).transpose(1, 2) + position
+        if self.places is None:
+            return patches
+        return torch.cat([patches, self.places(fine)], dim=1)
+
+
+class Places(nn.Module):
+    """Where things are in a picture, in tokens: the mean places of learned heat maps (spatial
+    softmax, Finn et al., 1509.06113), which tell a place more finely than patches do."""
+
+    tokens = 2
+
+    def __init__(self, channels: int, points: int, width: int):
+        super().__init__()
+        self.maps = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.GroupNorm(8, 32),
+            nn.GELU(),
+            nn.Conv2d(32, points, 1),
+        )
+        self.read = nn.Linear(2 * points, self.tokens * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f32[B, C, H, W] -> f32[B, tokens, width]."""
+        return self.read(places(self.maps(x))).unflatten(1, (self.tokens, -1))
+
+
+def places(maps: Tensor) -> Tensor:
+    """Mean places of `maps` f32[B, K, H, W] as logits: f32[B, 2 K], K rows, then K columns, each
+    from -1 at the first to 1 at the last."""
+    heat = maps.flatten(2).softmax(2).unflatten(2, maps.shape[2:])
+    rows, columns = (torch.linspace(-1, 1, n, device=maps.device) for n in maps.shape[2:])
+    return torch.cat([heat.sum(3) @ rows, heat.sum(2) @ columns], dim=1)
 
 
 def shrink(images: dict[str, np.ndarray], side: int) -> np.ndarray:

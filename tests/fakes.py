@@ -208,7 +208,7 @@ def tiny_size(horizon: int = 4, layers: int = 2, width: int = 16):
     from robostack.policy.expert import ExpertConfig
     from robostack.policy.vla import VLAConfig
 
-    small = SmallConfig(width=width, layers=layers, heads=2)
+    small = SmallConfig(width=width, layers=layers, heads=2, points=4)
     return VLAConfig(horizon=horizon, small=small, expert=ExpertConfig(width=width))
 
 

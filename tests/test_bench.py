@@ -10,6 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "bench"))
 
+import cells  # noqa: E402
 import dataset_read  # noqa: E402
 import dpo_arms  # noqa: E402
 import dpo_gain  # noqa: E402
@@ -48,6 +49,7 @@ def make_little(monkeypatch, bench, *names):
 @pytest.fixture
 def small(monkeypatch):
     make_little(monkeypatch, dpo_gain, *LITTLE)
+    make_little(monkeypatch, cells, "BCConfig")
     monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
     monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
     monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
@@ -200,6 +202,7 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     arms = {"ppo": few | {"algorithm": "ppo"}, "led-longer": few}
     monkeypatch.setattr(rl_rollouts, "ARMS", arms)
     make_little(monkeypatch, rl_rollouts, "Arena", "EnvConfig", "BCConfig")
+    make_little(monkeypatch, cells, "BCConfig")
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     words += ["--seed", "0", "--record", str(tmp_path / "rl.jsonl")]
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo", "--curve"])
@@ -227,23 +230,25 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
 
 def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, monkeypatch, capsys):
     file = tmp_path / "told" / "rl.jsonl"
-    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 0], [1, 1, 1, 1])
-    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 1], [1, 1, 0, 1])
-    outcomes.write(file, "Lift", "led", 0, 150, [0, 0, 0, 1], [1, 1, 0, 1])
-    outcomes.write(file, "Lift", "led", 1, 150, [1, 1, 0, 0], [0, 0, 1, 1])
-    outcomes.write(file, "Stack", "sparse", 0, 0, [1, 0], [0, 0])
-    assert len(file.read_text().splitlines()) == 4
+    for seed, before, after in ((0, "0000", "1111"), (0, "0001", "1101"), (0, "0001", "1101"),
+                                (1, "1100", "0011")):  # fmt: skip
+        outcomes.write(file, outcomes.Line("Lift", "led", seed, 150, before, after))
+    outcomes.write(file, outcomes.Line("Stack", "sparse", 0, 0, "10", "00"))
+    outcomes.write(file, outcomes.Line("Stack", "sparse", 0, 0, "10", "11", 32))
+    assert len(file.read_text().splitlines()) == 5
     monkeypatch.setattr(sys, "argv", ["outcomes.py", str(file)])
     outcomes.main()
     rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0] for row in rows] == [
         *("Lift, `led`, 150 rollouts, 0", "Lift, `led`, 150 rollouts, 1"),
         *("**Lift, `led`, 150 rollouts, all**", "Stack, `sparse`, 0"),
+        "Stack, `sparse`, 32 heat maps, 0",  # another policy, and so another row
     ]
     assert [row[1:3] for row in rows] == [
         ["4", "25 %"],
         ["4", "50 %"],
         ["8", "37.5 %"],
+        ["2", "50 %"],
         ["2", "50 %"],
     ]
     low, high = (f"{100 * x:.1f}" for x in outcomes.wilson(5, 8))

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import torch
 
-from robostack.vision import ImageStem, WordHasher, grid_position, shrink
+from robostack.vision import ImageStem, WordHasher, grid_position, places, shrink
 
 
 def test_equal_words_get_equal_ids_whatever_their_case_and_neighbours():
@@ -40,6 +40,27 @@ def test_every_place_of_a_grid_has_its_own_position():
 def test_one_token_comes_from_sixteen_pixels_each_way():
     images = torch.zeros(2, 64, 32, 3, dtype=torch.uint8)
     assert ImageStem(16)(images).shape == (2, 8, 16)
+    assert ImageStem(16, points=4)(images).shape == (2, 8 + 2, 16)
+
+
+def test_the_place_of_a_bright_spot_is_where_it_is_and_of_two_alike_between_them():
+    maps = torch.full((1, 3, 5, 9), -100.0)
+    maps[0, 0, 4, 2] = 0  # lowest row, a quarter from the left
+    maps[0, 1, 2, 0] = maps[0, 1, 2, 8] = 0
+    maps[0, 2] = 0  # a map that prefers nothing looks at the middle
+    rows, columns = places(maps)[0].split(3)
+    assert torch.allclose(rows, torch.tensor([1.0, 0, 0]), atol=1e-6)
+    assert torch.allclose(columns, torch.tensor([-0.5, 0, 0]), atol=1e-6)
+
+
+def test_places_move_with_what_they_follow_and_tell_less_than_a_cell():
+    spot = torch.zeros(1, 1, 16, 16)
+    spot[..., 5:8, 6:9] = 20
+    here = places(spot)
+    aside = places(spot.roll((2, 3), (2, 3)))
+    assert torch.allclose(aside - here, torch.tensor([[2.0, 3.0]]) * 2 / 15, atol=1e-5)
+    spot[..., 5:8, 9] = 20 - torch.log(torch.tensor(2.0))  # half as bright: 3/7 * 1 column on
+    assert torch.allclose(places(spot)[0, 1] - here[0, 1], torch.tensor(2 / 7 * 2 / 15), atol=1e-5)
 
 
 def test_shrinking_averages_areas_and_stacks_cameras_by_name():

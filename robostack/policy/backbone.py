@@ -88,6 +88,7 @@ class SmallConfig:
     width: int = 128
     layers: int = 3
     heads: int = 4
+    points: int = 32  # heat maps a picture whose mean places are tokens, too; 0: patches alone
 
 
 class PrefixBlock(nn.Module):
@@ -125,16 +126,17 @@ class SmallBackbone(nn.Module):
     def __init__(self, cameras: list[str], config: SmallConfig):
         super().__init__()
         width, heads = config.width, config.heads
-        if min(width, heads, config.layers) < 1 or width % heads or width % 8:
+        if min(width, heads, config.layers) < 1 or width % heads or width % 8 or config.points < 0:
             raise ValueError(
-                f"small: expected a width that is a multiple of 8 and of heads, and sizes of 1 or "
-                f"more, got width={width}, heads={heads}, layers={config.layers}"
+                f"small: expected a width that is a multiple of 8 and of heads, sizes of 1 or more "
+                f"and points of 0 or more, got width={width}, heads={heads}, "
+                f"layers={config.layers}, points={config.points}"
             )
         self.layers, self.width = config.layers, width
         self.kv_heads, self.head_dim = heads, width // heads
         self.cameras = list(cameras)
         self.words = WordHasher()
-        self.stem = ImageStem(width)
+        self.stem = ImageStem(width, config.points)
         self.camera_embedding = nn.Parameter(0.02 * torch.randn(len(cameras), width))
         self.word_embedding = nn.Embedding(self.words.size, width)
         self.word_position = nn.Parameter(0.02 * torch.randn(self.words.length, width))

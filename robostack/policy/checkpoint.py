@@ -7,8 +7,9 @@ backbone/             of a pretrained backbone: its configuration and tokenizer 
 fast.json             the tokenizer of actions, if there is one
 edits/                networks that choose among its chunks and edit them, if there are any
 
-The format is (major, minor). A reader refuses another major; of a larger minor it ignores the keys
-it does not know, which a writer may therefore only add where ignoring them does no harm.
+The format is (major, minor). A reader refuses another major than those it knows how to read; of a
+larger minor it ignores the keys it does not know, which a writer may therefore only add where
+ignoring them does no harm.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from robostack.types import RobotSpec
 
 WEIGHTS, CARD, TOKENS = "weights.safetensors", "policy.json", "fast.json"
 EDITS = "edits"  # folder beside them, of a policy that acts through `robostack.policy.edits`
-FORMAT = (2, 0)
+FORMAT = (3, 0)
+OLDEST = 2  # major; what it did not say yet is in `_renewed`
 
 
 class CheckpointError(RuntimeError):
@@ -72,14 +74,14 @@ def read_card(folder: Path, kind: type) -> tuple[Any, RobotSpec]:
     try:
         card = json.loads((folder / CARD).read_text())
         major, minor = card.get("format", (1, 0))
-        if major != FORMAT[0]:
+        if not OLDEST <= major <= FORMAT[0]:
             raise ValueError(
                 f"format {major}.{minor}, written by robostack {card.get('robostack', '0.1')}; "
-                f"this version reads {FORMAT[0]}.x: "
+                f"this version reads {OLDEST}.0 to {FORMAT[0]}.x: "
                 + ("update robostack" if major > FORMAT[0] else "train the policy again")
             )
-        raw = card["config"]
-        if minor > FORMAT[1]:
+        raw = _renewed(card["config"], major)
+        if (major, minor) > FORMAT:
             raw, unknown = _known(kind, raw)
             if unknown:
                 print(
@@ -90,6 +92,11 @@ def read_card(folder: Path, kind: type) -> tuple[Any, RobotSpec]:
         return configs.build(kind, raw), RobotSpec.from_json(json.dumps(card["spec"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # no JSON, no such fields
         raise CheckpointError(f"{folder / CARD}: {error}") from None
+
+
+def _renewed(raw: dict[str, Any], major: int) -> dict[str, Any]:
+    """A policy's settings as they would be written today: 2.0 knew of no heat maps."""
+    return raw if major > 2 else raw | {"small": {"points": 0} | raw["small"]}
 
 
 def _known(kind: type, raw: dict[str, Any], prefix: str = "") -> tuple[dict, list[str]]:

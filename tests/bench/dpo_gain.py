@@ -20,8 +20,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from cells import chosen, clone, parsed, parser
 from dpo_arms import ARMS, SETS, TASKS, TOLD, Arm
-from outcomes import chosen, gain, parsed, parser, write
+from outcomes import Line, gain, told, write
 
 from robostack import preferring, score, stages
 from robostack.config import to_dict
@@ -54,12 +55,6 @@ class Cell:
         self.evaluation = EvaluateConfig(episodes=episodes)
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
         self._rewards: dict[str, str] = {}
-
-    def clone(self) -> None:
-        demos = CollectConfig(seeds=self.setting.demos, first_seed=1_000 * self.seed)
-        stages.collect(self.arena, demos, self.out / "demos", existing="reuse")
-        cloning = BCConfig(steps=self.setting.cloning)
-        stages.train_bc(cloning, [self.out / "demos"], self.out / "bc", self.seed, existing="reuse")
 
     def evaluate(self, name: str) -> list[int]:
         """Outcomes on the shared starts."""
@@ -197,7 +192,13 @@ class Cell:
 
 
 def play(
-    task: str, arms: list[str], seeds: range, episodes: int, out: Path, record: Path | None
+    task: str,
+    arms: list[str],
+    seeds: range,
+    episodes: int,
+    points: int,
+    out: Path,
+    record: Path | None,
 ) -> tuple[dict, dict]:
     """{"bc" or arm: outcomes i64[seeds, episodes]}, and the latencies of arms that choose."""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
@@ -205,7 +206,8 @@ def play(
     with Arena(EnvConfig(task=task)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
-            cell.clone()
+            setting = cell.setting
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, points)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
@@ -213,9 +215,10 @@ def play(
                 if name in ARMS and ARMS[name].acts and name not in costs:
                     costs[name] = cell.latency(name)
                 if record and name != "bc":
-                    write(record, task, name, seed, 0, found["bc"][-1], found[name][-1])
-                told = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
-                print(f"{task}: {told}", file=sys.stderr, flush=True)
+                    ends = told(found["bc"][-1]), told(found[name][-1])
+                    write(record, Line(task, name, seed, 0, *ends, points))
+                rates = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
+                print(f"{task}: {rates}", file=sys.stderr, flush=True)
     return {name: np.array(outcomes) for name, outcomes in found.items()}, costs
 
 
@@ -224,8 +227,8 @@ def over_acting(name: str, found: dict) -> dict:
     before = found.get(ARMS[name].acts)
     if before is None:
         return {}
-    told = gain(before, found[name])
-    return {"over_acting": told["gain"], "over_acting_ci95": told["gain_ci95"]}
+    over = gain(before, found[name])
+    return {"over_acting": over["gain"], "over_acting_ci95": over["gain_ci95"]}
 
 
 def main() -> None:
@@ -236,10 +239,10 @@ def main() -> None:
     named = [name for each in sets for name in SETS[each]]
     arms = ["dpo"] if args.quick else args.arm or named
     with tempfile.TemporaryDirectory() as scratch:
-        out, told = args.out or Path(scratch), {}
+        out, results = args.out or Path(scratch), {}
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found, costs = play(task, arms, seeds, args.episodes, out, args.record)
+            found, costs = play(task, arms, seeds, args.episodes, args.points, out, args.record)
             sft = found["bc"]
             about = {"task": task, "sft_success": float(sft.mean()), "seeds": len(seeds)}
             about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}
@@ -247,18 +250,18 @@ def main() -> None:
                 name: gain(sft, found[name]) | costs.get(name, {}) | over_acting(name, found)
                 for name in arms
             }
-            told[task] = about
+            results[task] = about
             if args.out:
                 write_json(out / f"{task.replace('/', '-')}.json", about)
         if len(tasks) == 1:
-            about = told[tasks[0]]
+            about = results[tasks[0]]
             first = about["arms"].get("dpo")
             if first:
                 about |= {"dpo_success": first["success_rate"], "gain": first["gain"]}
                 about["gain_ci95"] = first["gain_ci95"]
             print(json.dumps(about))
         else:
-            print(json.dumps(told))
+            print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,18 @@ class Line:
     rollouts: int  # that were made to learn from; 0 where none were
     before: str  # outcomes of the cloned policy, start by start
     after: str
+    points: int = 0  # heat maps of the policy (policy.small.points)
     code: str = ""  # version
     day: str = ""
 
     @property
     def key(self) -> tuple:
-        return self.task, self.arm, self.rollouts, self.seed
+        return self.task, self.arm, self.points, self.rollouts, self.seed
+
+
+def told(outcomes: Iterable) -> str:
+    """As a line holds them."""
+    return "".join(str(int(o)) for o in outcomes)
 
 
 def gain(before: np.ndarray, after: np.ndarray) -> dict:
@@ -59,54 +65,15 @@ def read(file: Path) -> list[Line]:
     return list(found.values())
 
 
-def write(file: Path, task: str, arm: str, seed: int, rollouts: int, *outcomes: Iterable) -> None:
-    """Append a line, unless the same was measured last time; `outcomes`: before, after."""
-    before, after = ("".join(str(int(o)) for o in each) for each in outcomes)
-    line = Line(task, arm, seed, rollouts, before, after)
+def write(file: Path, line: Line) -> None:
+    """Append a line, with version and day, unless the same was measured last time."""
     known = {each.key: (each.before, each.after) for each in read(file)}
-    if known.get(line.key) == (before, after):
+    if known.get(line.key) == (line.before, line.after):
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    named = {"code": code_version(), "day": time.strftime("%Y-%m-%d")}
+    line = replace(line, code=code_version(), day=time.strftime("%Y-%m-%d"))
     with file.open("a") as out:
-        out.write(json.dumps(asdict(line) | named) + "\n")
-
-
-def parser(
-    doc: str, quick: str, tasks: Iterable, sets: Iterable, arms: Iterable
-) -> argparse.ArgumentParser:
-    """Of a benchmark's command line: which cells, with how many starts, and where they are kept."""
-    made = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--quick", action="store_true", help=quick)
-    made.add_argument("--out", type=Path, help="keep everything here, and go on from it")
-    made.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
-    made.add_argument("--task", action="append", choices=list(tasks))
-    made.add_argument("--arms", action="append", choices=list(sets))
-    made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
-    made.add_argument("--seeds", type=int, help="instead of each task's own number")
-    made.add_argument("--seed", type=int, help="this one only")
-    made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
-    return made
-
-
-def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments, of which --quick, which is one cell, takes none that choose cells."""
-    args = made.parse_args()
-    named = ("task", "arms", "arm", "seeds", "seed", "episodes")
-    also = [f"--{name}" for name in named if getattr(args, name) is not None]
-    if args.quick and also:
-        made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
-    args.episodes = args.episodes or (100 if args.quick else 200)
-    return args
-
-
-def chosen(args: argparse.Namespace, usual: int) -> range:
-    """Seeds by the arguments --quick, --seed and --seeds."""
-    if args.seed is not None:
-        return range(args.seed, args.seed + 1)
-    return range(1 if args.quick else args.seeds or usual)
+        out.write(json.dumps(asdict(line)) + "\n")
 
 
 def _percent(share: float) -> str:
@@ -118,13 +85,13 @@ def _row(name: str, lines: list[Line]) -> str:
         np.array([[int(o) for o in getattr(line, part)] for line in lines])
         for part in ("before", "after")
     )
-    told = gain(before, after)
-    (low, high), (least, most) = told["ci95"], told["gain_ci95"]
-    sign = "+" if told["gain"] > 0 else ""
+    found = gain(before, after)
+    (low, high), (least, most) = found["ci95"], found["gain_ci95"]
+    sign = "+" if found["gain"] > 0 else ""
     return (
         f"| {name} | {after.size} | {_percent(before.mean())} % | "
-        f"{_percent(told['success_rate'])} % [{_percent(low)}, {_percent(high)}] | "
-        f"{sign}{_percent(told['gain'])} [{_percent(least)}, {_percent(most)}] |"
+        f"{_percent(found['success_rate'])} % [{_percent(low)}, {_percent(high)}] | "
+        f"{sign}{_percent(found['gain'])} [{_percent(least)}, {_percent(most)}] |"
     )
 
 
@@ -133,9 +100,10 @@ def table(lines: list[Line]) -> str:
     rows = ["| task, arm, seed | n | cloned | after | gain, paired |", "|---|---|---|---|---|"]
     arms: dict[tuple, list[Line]] = {}
     for line in lines:
-        arms.setdefault(line.key[:3], []).append(line)
-    for (task, arm, rollouts), each in arms.items():
-        name = f"{task}, `{arm}`" + (f", {rollouts} rollouts" if rollouts else "")
+        arms.setdefault(line.key[:4], []).append(line)
+    for (task, arm, points, rollouts), each in arms.items():
+        name = f"{task}, `{arm}`" + (f", {points} heat maps" if points else "")
+        name += f", {rollouts} rollouts" if rollouts else ""
         rows += [_row(f"{name}, {line.seed}", [line]) for line in each]
         same = len({len(line.after) for line in each}) == 1
         if len(each) > 1 and same:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from outcomes import chosen, gain, parsed, parser, write
+from cells import chosen, clone, parsed, parser
+from outcomes import Line, gain, told, write
 
 from robostack import config as configs
 from robostack import figures, practising, score, stages
@@ -96,12 +97,6 @@ class Cell:
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
         self.label = f"{task} {seed}"
 
-    def clone(self) -> None:
-        demos = CollectConfig(seeds=self.setting.demos, first_seed=1_000 * self.seed)
-        stages.collect(self.arena, demos, self.out / "demos", existing="reuse")
-        cloning = BCConfig(steps=self.setting.cloning)
-        stages.train_bc(cloning, [self.out / "demos"], self.out / "bc", self.seed, existing="reuse")
-
     def config(self, name: str) -> practising.TrainRLConfig:
         own, base = ARMS[name], practising.TrainRLConfig(weights={"keypoints": 1.0})
         counts = {n: getattr(self.setting, n) for n in ("iterations", "episodes", "updates")}
@@ -165,6 +160,7 @@ def play(
     arms: list[str],
     seeds: range,
     episodes: int,
+    points: int,
     out: Path,
     every: bool,
     record: Path | None,
@@ -174,14 +170,16 @@ def play(
     with Arena(EnvConfig(task=task)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
-            cell.clone()
+            setting = cell.setting
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, points)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
                 for count, outcomes in cell.evaluate(name, every).items():
                     found[name].setdefault(count, []).append(outcomes)
                     if record and name != "bc":
-                        write(record, task, name, seed, count, found["bc"][0][-1], outcomes)
+                        ends = told(found["bc"][0][-1]), told(outcomes)
+                        write(record, Line(task, name, seed, count, *ends, points))
                 rates = {c: f"{np.mean(o[-1]):.3f}" for c, o in found[name].items()}
                 print(f"{task}, seed {seed}, {name}: {rates}", file=sys.stderr, flush=True)
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
@@ -192,7 +190,7 @@ def curves(about: dict) -> str:
     lines = {}
     for name, by in about["arms"].items():
         points = [(0, about["start_success"], about["start_ci95"])]
-        points += [(int(n), told["success_rate"], told["ci95"]) for n, told in by.items()]
+        points += [(int(n), after["success_rate"], after["ci95"]) for n, after in by.items()]
         lines[name] = tuple(list(column) for column in zip(*points))
     return figures.success_curves(lines)
 
@@ -210,7 +208,9 @@ def main() -> None:
         out = args.out or Path(scratch)
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found = play(task, arms, seeds, args.episodes, out, args.curve, args.record)
+            found = play(
+                task, arms, seeds, args.episodes, args.points, out, args.curve, args.record
+            )
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": len(seeds)}
             about["start_ci95"] = list(wilson(int(start.sum()), start.size))

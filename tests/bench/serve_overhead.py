@@ -45,7 +45,7 @@ def runner():
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    small = SmallConfig(width=16, layers=1, heads=2)
+    small = SmallConfig(width=16, layers=1, heads=2, points=4)
     size = VLAConfig(horizon=8, small=small, expert=ExpertConfig(width=16))
     return ChunkRunner(VLA(size, replace(SPEC, cameras=CAMERAS)), 8, 5)
 

@@ -137,10 +137,12 @@ def test_both_doors_speak_raw_units(vla, noise):
     assert torch.allclose(losses[0], losses[1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("field", ["width", "layers", "heads"])
-def test_a_size_below_one_is_refused_by_name(field):
-    with pytest.raises(ValueError, match=field):
-        VLA(VLAConfig(small=SmallConfig(**{field: 0})), SPEC)
+@pytest.mark.parametrize(
+    "size", [{"width": 0}, {"layers": 0}, {"heads": 0}, {"points": -1}], ids=lambda size: [*size][0]
+)
+def test_a_size_that_is_too_small_is_refused_by_name(size):
+    with pytest.raises(ValueError, match="{}={}".format(*[*size.items()][0])):
+        VLA(VLAConfig(small=SmallConfig(**size)), SPEC)
     with pytest.raises(ValueError, match="horizon"):
         VLAConfig(horizon=0)
     with pytest.raises(ValueError, match="expert.width"):

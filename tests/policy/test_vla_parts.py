@@ -238,12 +238,24 @@ def test_a_later_minor_format_is_read_without_what_is_unknown(vla, batch, noise,
     change(tmp_path, config=card["config"])
     with pytest.raises(CheckpointError, match="unknown key"):  # of this very format it is a mistake
         VLA.load(tmp_path)
-    change(tmp_path, format=[2, 9])
+    change(tmp_path, format=[3, 9])
     assert torch.equal(VLA.load(tmp_path).sample(batch, noise), vla.sample(batch, noise))
     assert "ignored: small.depth, colour" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("major", "advice"), [(1, "train the policy again"), (3, "update")])
+def test_a_policy_of_before_heat_maps_is_read_as_one_without(vla, batch, noise, tmp_path):
+    small = replace(vla.config.small, points=0)
+    plain = VLA(replace(vla.config, small=small), vla.spec).eval()
+    plain.save(tmp_path)
+    config = json.loads((tmp_path / CARD).read_text())["config"]
+    del config["small"]["points"]
+    change(tmp_path, format=[2, 0], config=config)
+    loaded = VLA.load(tmp_path)
+    assert loaded.config == plain.config
+    assert torch.equal(loaded.sample(batch, noise), plain.sample(batch, noise))
+
+
+@pytest.mark.parametrize(("major", "advice"), [(1, "train the policy again"), (4, "update")])
 def test_another_major_format_is_refused_with_what_to_do(vla, tmp_path, major, advice):
     vla.save(tmp_path)
     change(tmp_path, format=[major, 0])

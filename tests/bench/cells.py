@@ -1,0 +1,67 @@
+"""Which cells a benchmark of learning plays, and the cloned policy that each begins with."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from robostack import stages
+from robostack.learn.bc import BCConfig
+from robostack.policy.backbone import SmallConfig
+from robostack.sim.arena import Arena
+from robostack.stages import CollectConfig
+
+
+def parser(
+    doc: str, quick: str, tasks: Iterable, sets: Iterable, arms: Iterable
+) -> argparse.ArgumentParser:
+    """Of a benchmark's command line: which cells, with how many starts, and where they are kept."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--out", type=Path, help="keep everything here, and go on from it")
+    made.add_argument("--record", type=Path, metavar="FILE", help="append outcomes (outcomes.py)")
+    made.add_argument("--task", action="append", choices=list(tasks))
+    made.add_argument("--arms", action="append", choices=list(sets))
+    made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
+    made.add_argument("--seeds", type=int, help="instead of each task's own number")
+    made.add_argument("--seed", type=int, help="this one only")
+    made.add_argument(
+        "--points",
+        type=int,
+        default=SmallConfig().points,
+        help="heat maps of the policies (policy.small.points)",
+    )
+    made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
+    return made
+
+
+def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, of which --quick, which is one cell, takes none that choose cells."""
+    args = made.parse_args()
+    named = ("task", "arms", "arm", "seeds", "seed", "episodes")
+    also = [f"--{name}" for name in named if getattr(args, name) is not None]
+    if args.quick and also:
+        made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
+    args.episodes = args.episodes or (100 if args.quick else 200)
+    return args
+
+
+def chosen(args: argparse.Namespace, usual: int) -> range:
+    """Seeds by the arguments --quick, --seed and --seeds."""
+    if args.seed is not None:
+        return range(args.seed, args.seed + 1)
+    return range(1 if args.quick else args.seeds or usual)
+
+
+def clone(arena: Arena, out: Path, seed: int, demos: int, steps: int, points: int) -> None:
+    """`out`/bc, cloned for so many steps from so many demonstrations, which are `out`/demos."""
+    collecting = CollectConfig(seeds=demos, first_seed=1_000 * seed)
+    stages.collect(arena, collecting, out / "demos", existing="reuse")
+    cloning = BCConfig(steps=steps)
+    small = replace(cloning.policy.small, points=points)
+    cloning = replace(cloning, policy=replace(cloning.policy, small=small))
+    stages.train_bc(cloning, [out / "demos"], out / "bc", seed, existing="reuse")
