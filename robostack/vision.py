@@ -82,7 +82,7 @@ class Places(nn.Module):
             nn.Conv2d(channels, 32, 3, padding=1),
             nn.GroupNorm(8, 32),
             nn.GELU(),
-            nn.Conv2d(32, points, 1),
+            nn.Conv2d(32, points, 1, bias=False),  # which a softmax would not feel
         )
         self.read = nn.Linear(2 * points, self.tokens * width)
 

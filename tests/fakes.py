@@ -202,13 +202,13 @@ def backwards(episode: Episode) -> Episode:
     return replace(episode, images=images, states=episode.states[::-1].copy())
 
 
-def tiny_size(horizon: int = 4, layers: int = 2, width: int = 16):
+def tiny_size(horizon: int = 4, layers: int = 2, width: int = 16, points: int = 4):
     """The smallest policy that has every part."""
     from robostack.policy.backbone import SmallConfig
     from robostack.policy.expert import ExpertConfig
     from robostack.policy.vla import VLAConfig
 
-    small = SmallConfig(width=width, layers=layers, heads=2, points=4)
+    small = SmallConfig(width=width, layers=layers, heads=2, points=points)
     return VLAConfig(horizon=horizon, small=small, expert=ExpertConfig(width=width))
 
 

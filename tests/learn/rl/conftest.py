@@ -18,9 +18,9 @@ DEMOS = [make_episode(seed, steps=6, success=True, terminated=True) for seed in 
 
 
 def line_vla():
-    """Of one layer, with chunks of what is executed: more is not needed for a line."""
+    """Of one layer, without heat maps, with chunks of what is executed: a line needs no more."""
     torch.manual_seed(0)
-    return VLA(tiny_size(horizon=ACTING.execute, layers=1), SPEC).eval()
+    return VLA(tiny_size(horizon=ACTING.execute, layers=1, points=0), SPEC).eval()
 
 
 def runner(folder, algorithm, explore=0.0, level=ACTING.level):
