@@ -25,7 +25,7 @@ from robostack.learn.reward import RewardConfig  # noqa: E402
 from robostack.learn.run import finished  # noqa: E402
 from robostack.policy.backbone import SmallConfig  # noqa: E402
 from robostack.policy.expert import ExpertConfig  # noqa: E402
-from robostack.policy.vla import VLAConfig  # noqa: E402
+from robostack.policy.vla import VLA, VLAConfig  # noqa: E402
 from robostack.rewards.eye import EyeConfig  # noqa: E402
 from robostack.sim.arena import Arena, BranchConfig  # noqa: E402
 from robostack.sim.env import EnvConfig  # noqa: E402
@@ -204,10 +204,13 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     make_little(monkeypatch, rl_rollouts, "Arena", "EnvConfig", "BCConfig")
     make_little(monkeypatch, cells, "BCConfig")
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
-    words += ["--seed", "0", "--record", str(tmp_path / "rl.jsonl")]
+    words += ["--seed", "0", "--points", "3", "--record", str(tmp_path / "rl.jsonl")]
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo", "--curve"])
     rl_rollouts.main()
-    assert [line.rollouts for line in outcomes.read(tmp_path / "rl.jsonl")] == [2, 4]
+    lines = outcomes.read(tmp_path / "rl.jsonl")
+    assert [(line.rollouts, line.points) for line in lines] == [(2, 3), (4, 3)]
+    cloned = VLA.load(tmp_path / "Lift" / "seed-0" / "bc" / "policy")
+    assert cloned.config.small == replace(POLICY.small, points=3)
     capsys.readouterr()
     told = json.loads((tmp_path / "Lift.json").read_text())
     assert list(told["arms"]["ppo"]) == ["2", "4"]
