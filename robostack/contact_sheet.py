@@ -16,7 +16,7 @@ import numpy as np
 from robostack import figures, page
 from robostack.data.audit import AuditConfig, Finding, audit_all, trimmed
 from robostack.data.store import Store, StoreError
-from robostack.types import Episode
+from robostack.types import Episode, main_camera
 
 Progress = Callable[[Iterable, str, int], Iterator]
 SIDE = 120  # [px] of a picture of the sheet
@@ -54,7 +54,7 @@ class InspectConfig:
     episodes: int = 60  # at most, evenly out of all; the audit looks at those
     only: Literal["all", "successes", "failures"] = "all"
     pictures: int = 6  # of an episode, evenly in time
-    camera: str = ""  # name; "": the first
+    camera: str = ""  # name; "": the first, if possible not on the arm
     threshold: float = 0.5  # with --reward: succeeded where its last potential is above
     audit: AuditConfig = field(default_factory=AuditConfig)
 
@@ -121,7 +121,7 @@ def _camera(store: Store, name: str) -> str:
     cameras = store.spec.cameras
     if name and name not in cameras:
         raise StoreError(f"camera={name}: the store has {', '.join(cameras) or 'no camera'}")
-    return name or next(iter(cameras), "")
+    return name or main_camera(cameras)
 
 
 def _wanted(success: bool | None, only: str) -> bool:

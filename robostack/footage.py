@@ -21,7 +21,7 @@ from robostack.rewards.keypoints import KeypointAffordance
 from robostack.rewards.keypoints.camera import CALIBRATION, Camera, read_cameras
 from robostack.rewards.keypoints.overlay import film, term_table
 from robostack.rewards.saved import RewardError
-from robostack.types import Episode, SpecMismatch
+from robostack.types import Episode, SpecMismatch, main_camera
 
 LOOKS = ("camera", "light", "distractors")  # stores of other looks are not filmed
 
@@ -83,7 +83,7 @@ def _cameras(store: Path) -> dict[str, Camera]:
 def _seen(reward: Reward, episode: Episode, cameras: dict[str, Camera], config: WatchConfig) -> str:
     """A film of one reward's view of an episode, and its terms as a table."""
     scores = explained(reward, episode)
-    camera = config.camera or next(iter(cameras), sorted(episode.images)[0])
+    camera = config.camera or main_camera(cameras or episode.images)
     if camera not in episode.images:
         raise RewardError(f"camera={camera}: the episode has {', '.join(sorted(episode.images))}")
     pixels = {}

@@ -21,7 +21,7 @@ from robostack.data.store import find_stores, open_store
 from robostack.learn.run import progress
 from robostack.rewards.saved import RewardError
 from robostack.rewards.world_model import WorldModel
-from robostack.types import Episode, SpecMismatch
+from robostack.types import Episode, SpecMismatch, main_camera
 
 TILE = 128  # px
 
@@ -95,7 +95,7 @@ def _read(model: WorldModel, data: Path, most: int) -> tuple[dict[str, list[Epis
             if group and len(episode) >= 2:
                 groups[group].append(episode)
             latents.append(model.encode(episode)[:: 1 if group else 2])
-            shown = episode.images[sorted(episode.images)[0]][:: 1 if group else 2]
+            shown = episode.images[main_camera(episode.images)][:: 1 if group else 2]
             frames.append(shown)
             names += [group] * len(shown)
     if not latents:
@@ -134,7 +134,7 @@ def _row(model: WorldModel, group: list[Episode], key: str, library: Library) ->
     horizon = max(map(len, group))
     chunks = np.stack([e.actions[np.minimum(np.arange(horizon), len(e) - 1)] for e in group])
     order = model.rank(first, chunks).argsort()[::-1]
-    camera = sorted(first.images)[0]
+    camera = main_camera(first.images)
     cells = [_picture(first.images[camera]) + f"<br><small>{html.escape(key)}</small>"]
     for i in (order[0], order[-1]):
         actions = torch.from_numpy(group[i].actions).to(model.device)[None]

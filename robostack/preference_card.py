@@ -11,7 +11,7 @@ import numpy as np
 from robostack import figures, page
 from robostack.evaluate import wilson
 from robostack.prefer.saved import PreferenceSet
-from robostack.types import Clip, Episode
+from robostack.types import Clip, Episode, main_camera
 
 SIDES = ("chosen", "rejected")
 SHOWN = 6  # pairs with clips: of the largest margins, the middle and the smallest; names
@@ -124,10 +124,10 @@ def _clips(found: PreferenceSet, episodes: dict[str, Episode]) -> list[str]:
             f"<p class='soft'>{terms}</p>"
         )
         sides = [(c, episodes[c.episode]) for c in (pair.chosen, pair.rejected)]
-        cameras = sorted(sides[0][1].images)
-        if cameras and not any(clip.chunk for clip, _ in sides):
+        camera = main_camera(sides[0][1].images)
+        if camera and not any(clip.chunk for clip, _ in sides):
             row = [_cut(episode, clip) for clip, episode in sides]
-            parts.append(figures.video([row], cameras[0], size=280))
+            parts.append(figures.video([row], camera, size=280))
         else:
             parts.append(_actions(sides))
     return parts

@@ -15,7 +15,7 @@ from robostack.demo import CONTROLS
 from robostack.evaluate import auc, mcnemar
 from robostack.learn.run import finished
 from robostack.prefer.saved import load as load_preferences
-from robostack.types import Episode
+from robostack.types import Episode, main_camera
 
 STAGES = {
     "bc": "cloned",
@@ -114,7 +114,7 @@ def _videos(turn: Path, out: Path) -> str:
     for name in ("bc", "rl"):
         store = Store(turn / f"{name}-eval" / "store")
         rows.append([store.read(i) for i in store.ids()[: 2 * COLUMNS]])
-    camera = sorted(rows[0][0].images)[0]
+    camera = main_camera(rows[0][0].images)
     figures.last_frames(rows, camera, out.with_name("before-after.png"))
     grid = figures.video([row[:COLUMNS] for row in rows], camera)
     return (

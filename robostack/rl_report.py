@@ -14,6 +14,7 @@ from robostack.data.store import Store
 from robostack.evaluate import wilson
 from robostack.learn.rl.turns import CHECKS
 from robostack.learn.run import finished
+from robostack.types import main_camera
 
 PAGE = "report.html"
 COLUMNS = 6  # rollouts shown of the first and of the last iteration
@@ -80,8 +81,10 @@ def _success(rows: list[dict], config: dict, checks: tuple, summary: dict | None
         lines["held-out trials, after"] = ([0, *x][: len(checks[0])], *checks)
     first, last = rows[0].get("assist", 0.0), rows[-1].get("assist", 0.0)
     why = "Rollouts explore, so their success is a lower one than the policy's"
-    if first:
+    led = [row.get("led", 0) for row in (rows[0], rows[-1])]
+    if first or any(led):
         why = f"At first {first:.0%} of the hand's motion were led, at last {last:.0%}"
+        why += f", and {led[0]} rollouts had help, at last {led[1]}" if any(led) else ""
     told = f"{rows[-1]['rollouts']} rollouts"
     if summary is None:
         told += f" of {config['iterations'] * each}, <b>and going on</b>"
@@ -134,6 +137,7 @@ def _trouble(rows: list[dict], config: dict) -> str:
             row["groups"] - row["groups_used"] if "groups" in row else None for row in rows
         ],
         "ratios cut off": [row.get("exploded") for row in rows],
+        "rollouts with help": [row.get("led") for row in rows],
         "rollouts with an intervention": [row.get("interventions") for row in rows],
         "rollouts that nobody judged": [row.get("unjudged") for row in rows],
         "workers lost": [row.get("workers_lost") for row in rows],
@@ -177,8 +181,8 @@ def _films(store: Store, each: int, iterations: int) -> str:
     ids = store.ids()
     first, last = ids[:each], ids[(iterations - 1) * each :]
     shown = [[store.read(i) for i in part[:COLUMNS]] for part in (first, last)]
-    camera = next(iter(store.spec.cameras), None)
-    if camera is None:
+    camera = main_camera(store.spec.cameras)
+    if not camera:
         return ""
     return (
         f"<h2>Rollouts of the first and of the last iteration</h2>{figures.video(shown, camera)}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
@@ -36,6 +37,13 @@ def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, .
         got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array)
         want = f"{np.dtype(dtype)}{['any' if s is None else s for s in shape]}"
         raise ShapeError(f"{name}: expected {want}, got {got}")
+
+
+def main_camera(cameras: Iterable[str]) -> str:
+    """The one to show people where one is shown: the first by name, if possible not one on the arm;
+    "" where there is none."""
+    on_arm = re.compile("hand|wrist|gripper", re.IGNORECASE)
+    return min(cameras, key=lambda name: (bool(on_arm.search(name)), name), default="")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from robostack.rollout import LED, STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
 from robostack.sim.env import EnvConfig, ScriptedExpert
 from robostack.sim.worker import RandomPolicy, RunnerConfig, Timed, Unplayable, Worker, make_worker
-from robostack.types import Episode
+from robostack.types import Episode, main_camera
 
 EXPERT, RANDOM = "expert", "random"  # policies that are no folders
 SPARE = 1  # with a seed, that of the start to be played in its place
@@ -105,7 +105,7 @@ def play(worker: Worker, trial: Trial) -> Played:
     drawn = trial.seed if trial.policy in (EXPERT, RANDOM) else hash_seed(trial.seed, 0)
     how = {"policy_seed": drawn, "stop": watcher, "pictures": trial.film}
     episode = rollout(env, timed, trial.seed, **how)
-    film = next(iter(episode.images.values()), None) if trial.film else None
+    film = episode.images.get(main_camera(episode.images)) if trial.film else None
     return Played(
         success=bool(episode.success),
         steps=len(episode),
@@ -131,13 +131,15 @@ def _roll(
     led: Led,
     pictures: bool,
 ) -> Episode:
-    env = worker.env(config, runner)
-    policy, drawn = worker.policy(folder, runner, env), hash_seed(seed, attempt)
-    watcher, group = worker.watcher(runner, env), f"seed {seed} step 0"
-    env = led.within(env, drawn)
+    plain = worker.env(config, runner)
+    policy, drawn = worker.policy(folder, runner, plain), hash_seed(seed, attempt)
+    watcher, group = worker.watcher(runner, plain), f"seed {seed} step 0"
+    env = led.within(plain, drawn)
     how = {"policy_seed": drawn, "group": group, "stop": watcher, "pictures": pictures}
     episode = rollout(env, policy, seed, **how)
-    return replace(episode, source=LED) if led.share else episode
+    # a program had a hand in it, if anybody: no person intervenes where one leads
+    intervened = episode.source == "intervention"
+    return replace(episode, source=LED) if intervened and env is not plain else episode
 
 
 def _elsewhere(env: EnvConfig, folder: str, runner: RunnerConfig, seed: int, *rest) -> tuple:

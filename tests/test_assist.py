@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fakes import LineEnv
 
-from robostack.assist import AssistConfig, Assisted, Led
+from robostack.assist import AssistConfig, Assisted, Led, Standstill
 from robostack.rewards.keypoints.tracks import KeypointError
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, make_env
@@ -89,6 +89,8 @@ def test_help_becomes_less_with_every_iteration_that_was_easy():
     assert config.after([]) == config.after([0.8, 0.3]) == Led(0.4, fingers=1)
     assert config.after([0.9, 0.5, 0.81]) == Led(0.2, fingers=0.5)
     assert config.after([0.9] * 9) == Led(0, fingers=0)
+    watched = AssistConfig(share=0.4, rescue=9)
+    assert watched.after([0.9] * 9) == Led(0, fingers=0, rescue=9)  # which is not withdrawn
 
 
 def test_fingers_are_led_in_so_many_of_the_rollouts_as_are_left(lift):
@@ -104,6 +106,49 @@ def test_fingers_are_led_in_so_many_of_the_rollouts_as_are_left(lift):
         assert env.step(shut).executed[6] == (-1 if fingers else 1)
 
 
+def told(standstill, progress):
+    return [standstill(p) for p in progress]
+
+
+def test_a_standstill_is_no_progress_for_so_long_and_ends_with_some():
+    assert not any(told(Standstill(3), np.arange(0, 1, 0.01)))  # slow, and yet it goes on
+    assert told(Standstill(3), [0.5, 0.5, 0.51, 0.5, 0.5]) == [False] * 3 + [True] * 2
+    fell = [0.5, 0.5, 0.5, 0.5, 0.1, 0.2, 0.25, 0.26, 0.26]  # what was held was dropped meanwhile
+    assert told(Standstill(3), fell) == [False] * 3 + [True] * 3 + [False] * 3
+    again = told(Standstill(3), [0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.3])
+    assert again == [False] * 3 + [True] + [False] * 3 + [True]  # patience begins anew
+
+
+class Hovers:
+    """Goes down with open fingers for some steps, and then stays where it has come to."""
+
+    def reset(self, seed):
+        self.left = 5
+
+    def act(self, observation):
+        self.left -= 1
+        return np.array([[0, 0, -0.3 * (self.left >= 0), 0, 0, 0, -1]], np.float32)
+
+
+def test_who_is_stuck_is_rescued_and_nobody_else_is_touched(lift):
+    alone = rollout(lift, Hovers(), START)
+    helped = rollout(Assisted(lift, 0.0, False, rescue=8), Hovers(), START)
+    assert not alone.success and helped.source == "intervention"
+    stuck = next(t for t in range(len(alone)) if not np.array_equal(*both(alone, helped, t)))
+    assert 8 <= stuck <= 20
+    near = [np.linalg.norm(e.keypoints["gripper"] - e.keypoints["object"], axis=1).min()
+            for e in (alone, helped)]  # fmt: skip
+    assert near[1] < 0.03 < near[0]
+    good = rollout(Assisted(lift, 1.0), Wrong(), START)
+    again = rollout(Assisted(lift, 0.0, False, rescue=24), Given(good.actions), START)
+    assert again.success and again.source == "rollout"
+    assert np.array_equal(again.actions, good.actions)
+
+
+def both(one, other, t):
+    return one.actions[t], other.actions[t]
+
+
 def test_who_cannot_be_led_is_told_why(lift):
     with pytest.raises(ValueError, match="dx, dy, dz .* fake has dx, dy, gripper"):
         Assisted(LineEnv(), 0.5)
@@ -114,6 +159,8 @@ def test_who_cannot_be_led_is_told_why(lift):
     for wrong in ({"share": 1.5}, {"easy": -1}, {"less": 2}):
         with pytest.raises(ValueError, match="expected share, easy and less from 0 to 1"):
             AssistConfig(**wrong)
+    with pytest.raises(ValueError, match="expected rescue of 0 or more steps, got -1"):
+        AssistConfig(rescue=-1)
 
 
 def test_a_task_without_a_program_or_keypoints_is_named(lift, monkeypatch):

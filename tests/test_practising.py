@@ -72,6 +72,19 @@ def test_algorithms_practise_in_the_simulator(cloned, tmp_path, algorithm):
 
 
 @pytest.mark.slow
+def test_rollouts_that_a_program_rescues_are_told_apart_and_counted(cloned, tmp_path):
+    out = tmp_path / "rl"
+    assert practise(cloned, out, "rl.assist.rescue=4") == OK
+    sources = [e.source for _, e in Store(out / "store").episodes()]
+    assert sources == ["led"] * 4  # what two steps of cloning made knows nothing
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["led"], row["assist"], row["interventions"]) for row in rows] == [(2, 0, 0)] * 2
+    page = (out / "report.html").read_text()
+    assert "At first 0% of the hand's motion were led" in page
+    assert "2 rollouts had help, at last 2" in page and "rollouts with help" in page
+
+
+@pytest.mark.slow
 def test_stopped_in_its_first_iteration_it_has_a_page_that_says_so(cloned, tmp_path, capsys):
     """And one while it goes on."""
     out, stop = tmp_path / "rl", ["rl.alarms.stop=true", "rl.alarms.velocity=0.5"]
@@ -172,6 +185,7 @@ MISTAKES = [
     (["rl.rlpd.reach=2"], "expected reach and average above 0 up to 1"),
     (["rl.clip.low=1.5"], "expected 0 < low < 1"),
     (["rl.algorithm=grpo", "rl.assist.share=0.5"], "expected 0, or awr, filtered or rlpd"),
+    (["rl.algorithm=nft", "rl.assist.rescue=9"], "assist.rescue=9: nft learns from what the pol"),
     (["rl.assist.share=2"], "expected share, easy and less from 0 to 1"),
     (["rl.curiosity.weight=-1"], "expected a weight of 0 or more"),
     (["check=true", "trials.first_seed=50003"], "rollouts from 50000 to 50003: expected none of"),

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from fakes import SPEC, make_episode
 
-from robostack.types import Clip, Observation, Preference, RobotSpec, ShapeError, SpecMismatch
+from robostack.types import (
+    Clip,
+    Observation,
+    Preference,
+    RobotSpec,
+    ShapeError,
+    SpecMismatch,
+    main_camera,
+)
 
 IMAGE, STATE = np.zeros((4, 6, 3), np.uint8), np.zeros(3, np.float32)
 
@@ -141,3 +149,16 @@ def test_a_tie_has_no_margin(margin):
 def test_a_clip_without_actions_is_refused(start, stop):
     with pytest.raises(ValueError, match="start < stop"):
         Clip("0", start, stop)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "shown"),
+    [
+        (("robot0_eye_in_hand", "tableview"), "tableview"),
+        (("frontview", "agentview"), "agentview"),
+        (("left_wrist", "gripperPOV"), "gripperPOV"),
+        ((), ""),
+    ],
+)
+def test_people_are_shown_a_camera_that_is_not_on_the_arm(cameras, shown):
+    assert main_camera(cameras) == shown

@@ -15,7 +15,7 @@ from robostack.exam import choice, metrics, order, outcome
 from robostack.exam.questions import CONTROLS, PLAIN
 from robostack.exam.sheet import Case, NotApplicable, Sheet
 from robostack.figures import BAD, GOOD, INK, PALETTE, SOFT, svg
-from robostack.types import Episode
+from robostack.types import Episode, main_camera
 
 SHOWN = ("success", "recovery", "after success", "near miss", "hover", "failure", "wrong object")
 TASKS, FRAMES, SIDE = 8, 5, 72  # tasks shown, frames of a strip, their side [px]
@@ -38,9 +38,8 @@ class Album:
 
 
 def _strip(episode: Episode) -> bytes:
-    """Evenly spaced frames of the first camera, if possible not one on the arm, as a PNG."""
-    first = min(episode.images, key=lambda name: ("hand" in name or "wrist" in name, name))
-    frames = episode.images[first]
+    """Evenly spaced frames of the main camera as a PNG."""
+    frames = episode.images[main_camera(episode.images)]
     places = np.linspace(0, len(frames) - 1, FRAMES).round().astype(int)
     small = [cv2.resize(frames[t], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for t in places]
     return cv2.imencode(".png", np.concatenate(small, 1)[..., ::-1])[1].tobytes()

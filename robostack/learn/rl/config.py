@@ -167,11 +167,12 @@ class RLConfig:
                 if not fits(getattr(self, name)):
                     raise ValueError(f"rl: {name}={getattr(self, name):g}: expected {wanted}")
         self._require_effect()
-        if self.assist.share and self.algorithm in LIKELIHOOD:
+        helped = {name: getattr(self.assist, name) for name in ("share", "rescue")}
+        if any(helped.values()) and self.algorithm in LIKELIHOOD:
+            told = ", ".join(f"assist.{name}={value:g}" for name, value in helped.items() if value)
             raise ValueError(
-                f"rl: assist.share={self.assist.share:g}: {self.algorithm} learns from what the "
-                f"policy drew, which a hand that leads does not leave as it is; expected 0, or "
-                "awr, filtered or rlpd"
+                f"rl: {told}: {self.algorithm} learns from what the policy drew, which a hand that "
+                "leads does not leave as it is; expected 0, or awr, filtered or rlpd"
             )
         if self.algorithm == "grpo" and self.episodes % self.group.tries:
             raise ValueError(

@@ -98,6 +98,7 @@ class Turns:
         metrics = learned | {
             "rollout_success": self.rates[-1],
             "assist": led.share,
+            "led": sum(e.source == "led" for e in episodes),
             "interventions": sum(e.source == "intervention" for e in episodes),
             "unjudged": sum(e.success is None for e in episodes),
             "workers_lost": self.outside.lost() - lost,
