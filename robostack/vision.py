@@ -41,7 +41,7 @@ def grid_position(height: int, width: int, dim: int, device: torch.device) -> Te
 
 class ImageStem(nn.Module):
     """uint8 images to tokens through four strided convolutions: one token a patch of 16 px and,
-    with `points`, some that say where things are (see `Places`)."""
+    with `points`, some that say where things are and where what is asked for is (see `Places`)."""
 
     def __init__(self, width: int, points: int = 0):
         super().__init__()
@@ -57,8 +57,9 @@ class ImageStem(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
         self.places = Places(channels[2], points, width) if points else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8[B, H, W, 3] -> f32[B, H/16 * W/16, width], and `Places.tokens` more of places."""
+    def forward(self, images: Tensor, words: Tensor | None = None) -> Tensor:
+        """uint8[B, H, W, 3] -> f32[B, H/16 * W/16, width], and `Places.tokens` more of places,
+        for which it takes the instruction's words f32[B, W, width], 0 where there is none."""
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # the only place that swaps the layout
         x = x.contiguous(memory_format=torch.channels_last)
         fine = self.layers[:6](x)  # a quarter of the size
@@ -67,28 +68,43 @@ class ImageStem(nn.Module):
         patches = coarse.flatten(2).transpose(1, 2) + position
         if self.places is None:
             return patches
-        return torch.cat([patches, self.places(fine)], dim=1)
+        return torch.cat([patches, self.places(fine, words)], dim=1)
 
 
 class Places(nn.Module):
     """Where things are in a picture, in tokens: the mean places of learned heat maps (spatial
-    softmax, Finn et al., 1509.06113), which tell a place more finely than patches do."""
+    softmax, Finn et al., 1509.06113), which tell a place more finely than patches do.
+
+    A quarter of the maps look for what is asked for: the words make their kernels (dynamic filters,
+    1605.09673), each word its share, by how much a map heeds the place at which it stands.
+    """
 
     tokens = 2
+    features = 32
 
     def __init__(self, channels: int, points: int, width: int):
         super().__init__()
-        self.maps = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1),
-            nn.GroupNorm(8, 32),
+        self.asked = max(1, points // 4)
+        self.seen = nn.Sequential(
+            nn.Conv2d(channels, self.features, 3, padding=1),
+            nn.GroupNorm(8, self.features),
             nn.GELU(),
-            nn.Conv2d(32, points, 1, bias=False),  # which a softmax would not feel
         )
+        # kernels have no bias, which a softmax would not feel
+        kernels = torch.empty(points - self.asked, self.features).uniform_(-1, 1)
+        self.kernels = nn.Parameter(kernels / self.features**0.5)
+        self.by_word = nn.Linear(width, self.asked * self.features, bias=False)
+        self.heed = nn.Parameter(torch.ones(WordHasher().length, self.asked, 1))
         self.read = nn.Linear(2 * points, self.tokens * width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """f32[B, C, H, W] -> f32[B, tokens, width]."""
-        return self.read(places(self.maps(x))).unflatten(1, (self.tokens, -1))
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        """x f32[B, C, H, W] and words f32[B, W, width] -> f32[B, tokens, width]."""
+        seen = self.seen(x)
+        asked = self.by_word(words).unflatten(2, (self.asked, self.features))
+        asked = (asked * self.heed[: words.shape[1]]).sum(1)
+        kernels = torch.cat([self.kernels.expand(len(x), -1, -1), asked], dim=1)
+        maps = (kernels @ seen.flatten(2)).unflatten(2, seen.shape[2:])
+        return self.read(places(maps)).unflatten(1, (self.tokens, -1))
 
 
 def places(maps: Tensor) -> Tensor:

@@ -147,9 +147,11 @@ class SmallBackbone(nn.Module):
         ids = self.words(tasks)
         padded = bool((ids == 0).any())
         ids = ids.to(self.camera_embedding.device)
-        parts = [self.word_embedding(ids) + self.word_position[: ids.shape[1]]]
+        words = self.word_embedding(ids)
+        parts = [words + self.word_position[: ids.shape[1]]]
+        words = words * (ids > 0)[..., None]
         for i, name in enumerate(self.cameras):
-            parts.append(self.stem(images[name]) + self.camera_embedding[i])
+            parts.append(self.stem(images[name], words) + self.camera_embedding[i])
         x = torch.cat(parts, 1)
         mask = None
         if padded:
