@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robostack import stages
 from robostack.learn.bc import BCConfig
 from robostack.policy.backbone import SmallConfig
 from robostack.sim.arena import Arena
+from robostack.sim.env import EnvConfig
 from robostack.stages import CollectConfig
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How the policies of a benchmark see."""
+
+    points: int = SmallConfig().points  # heat maps
+    pixels: int = EnvConfig().pixels  # edge of the pictures
 
 
 def parser(
@@ -29,12 +38,9 @@ def parser(
     made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
     made.add_argument("--seeds", type=int, help="instead of each task's own number")
     made.add_argument("--seed", type=int, help="this one only")
-    made.add_argument(
-        "--points",
-        type=int,
-        default=SmallConfig().points,
-        help="heat maps of the policies (policy.small.points)",
-    )
+    heat, edge = "heat maps of the policies (policy.small.points)", "edge of pictures (env.pixels)"
+    made.add_argument("--points", type=int, default=Sight().points, help=heat)
+    made.add_argument("--pixels", type=int, default=Sight().pixels, help=edge)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
 
@@ -47,6 +53,7 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
     if args.quick and also:
         made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
     args.episodes = args.episodes or (100 if args.quick else 200)
+    args.sight = Sight(args.points, args.pixels)
     return args
 
 
@@ -57,11 +64,11 @@ def chosen(args: argparse.Namespace, usual: int) -> range:
     return range(1 if args.quick else args.seeds or usual)
 
 
-def clone(arena: Arena, out: Path, seed: int, demos: int, steps: int, points: int) -> None:
+def clone(arena: Arena, out: Path, seed: int, demos: int, steps: int, sight: Sight) -> None:
     """`out`/bc, cloned for so many steps from so many demonstrations, which are `out`/demos."""
     collecting = CollectConfig(seeds=demos, first_seed=1_000 * seed)
     stages.collect(arena, collecting, out / "demos", existing="reuse")
     cloning = BCConfig(steps=steps)
-    small = replace(cloning.policy.small, points=points)
+    small = replace(cloning.policy.small, points=sight.points)
     cloning = replace(cloning, policy=replace(cloning.policy, small=small))
     stages.train_bc(cloning, [out / "demos"], out / "bc", seed, existing="reuse")

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from cells import chosen, clone, parsed, parser
+from cells import Sight, chosen, clone, parsed, parser
 from dpo_arms import ARMS, SETS, TASKS, TOLD, Arm
 from outcomes import Line, gain, told, write
 
@@ -85,7 +85,7 @@ class Cell:
         """What choosing costs: medians [ms] of a chunk of the policy that acts in an arm, as it
         acts there and by itself, in turns, with as many threads as torch has here."""
         worker = Worker()  # not `make_worker`, which leaves this process one thread for good
-        env = worker.env(EnvConfig(task=self.task))
+        env = worker.env(self.arena.config)
         seen = env.reset(0).observation
         folder = str(policy_folder(self.out / ARMS[name].acts))
         ways = {"chunk_ms": self.runner(name), "plain_chunk_ms": RunnerConfig()}
@@ -196,18 +196,18 @@ def play(
     arms: list[str],
     seeds: range,
     episodes: int,
-    points: int,
+    sight: Sight,
     out: Path,
     record: Path | None,
 ) -> tuple[dict, dict]:
     """{"bc" or arm: outcomes i64[seeds, episodes]}, and the latencies of arms that choose."""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
     costs: dict[str, dict] = {}
-    with Arena(EnvConfig(task=task)) as arena:
+    with Arena(EnvConfig(task=task, pixels=sight.pixels)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting
-            clone(arena, cell.out, seed, setting.demos, setting.cloning, points)
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
@@ -216,7 +216,7 @@ def play(
                     costs[name] = cell.latency(name)
                 if record and name != "bc":
                     ends = told(found["bc"][-1]), told(found[name][-1])
-                    write(record, Line(task, name, seed, 0, *ends, points))
+                    write(record, Line(task, name, seed, 0, *ends, **asdict(sight)))
                 rates = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
                 print(f"{task}: {rates}", file=sys.stderr, flush=True)
     return {name: np.array(outcomes) for name, outcomes in found.items()}, costs
@@ -242,7 +242,7 @@ def main() -> None:
         out, results = args.out or Path(scratch), {}
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found, costs = play(task, arms, seeds, args.episodes, args.points, out, args.record)
+            found, costs = play(task, arms, seeds, args.episodes, args.sight, out, args.record)
             sft = found["bc"]
             about = {"task": task, "sft_success": float(sft.mean()), "seeds": len(seeds)}
             about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}

@@ -15,11 +15,11 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cells import chosen, clone, parsed, parser
+from cells import Sight, chosen, clone, parsed, parser
 from outcomes import Line, gain, told, write
 
 from robostack import config as configs
@@ -67,6 +67,7 @@ LONGER = {
     "led-longer": LED | {"updates": 500},
     "led-longest": LED | {"updates": 1000},
     "rescued": {"assist": {"share": 0.5, "rescue": 24}, "updates": 1000},
+    "rescued-soon": {"assist": {"share": 0.5, "less": 0.5, "rescue": 24}, "updates": 1000},
     "led-often": LED | {"iterations": 10, "episodes": 15, "updates": 250},  # as many in all
     "led-sparse-longer": MAIN["led-sparse"] | {"updates": 500},
     "sparse-longer": MAIN["sparse"] | {"updates": 500},
@@ -161,18 +162,18 @@ def play(
     arms: list[str],
     seeds: range,
     episodes: int,
-    points: int,
+    sight: Sight,
     out: Path,
     every: bool,
     record: Path | None,
 ) -> dict:
     """{"bc" or arm: {rollouts: outcomes i64[seeds, episodes]}}"""
     found: dict[str, dict[int, list]] = {name: {} for name in ("bc", *arms)}
-    with Arena(EnvConfig(task=task)) as arena:
+    with Arena(EnvConfig(task=task, pixels=sight.pixels)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting
-            clone(arena, cell.out, seed, setting.demos, setting.cloning, points)
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
@@ -180,7 +181,7 @@ def play(
                     found[name].setdefault(count, []).append(outcomes)
                     if record and name != "bc":
                         ends = told(found["bc"][0][-1]), told(outcomes)
-                        write(record, Line(task, name, seed, count, *ends, points))
+                        write(record, Line(task, name, seed, count, *ends, **asdict(sight)))
                 rates = {c: f"{np.mean(o[-1]):.3f}" for c, o in found[name].items()}
                 print(f"{task}, seed {seed}, {name}: {rates}", file=sys.stderr, flush=True)
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
@@ -209,9 +210,7 @@ def main() -> None:
         out = args.out or Path(scratch)
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found = play(
-                task, arms, seeds, args.episodes, args.points, out, args.curve, args.record
-            )
+            found = play(task, arms, seeds, args.episodes, args.sight, out, args.curve, args.record)
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": len(seeds)}
             about["start_ci95"] = list(wilson(int(start.sum()), start.size))
