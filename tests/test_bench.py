@@ -48,8 +48,8 @@ def make_little(monkeypatch, bench, *names):
 
 @pytest.fixture
 def small(monkeypatch):
-    make_little(monkeypatch, dpo_gain, *LITTLE)
-    make_little(monkeypatch, cells, "BCConfig")
+    make_little(monkeypatch, dpo_gain, "Arena", "BCConfig", "RewardConfig")
+    make_little(monkeypatch, cells, "BCConfig", "EnvConfig")
     monkeypatch.setitem(dpo_gain.TASKS, "Lift", TINY)
     monkeypatch.setattr(dpo_gain, "DPO", replace(dpo_gain.DPO, steps=2, batch=2, draws=1))
     monkeypatch.setattr(dpo_gain, "REWARD_STEPS", 2)
@@ -105,6 +105,15 @@ def test_quick_is_one_cell_and_says_so_to_who_names_others(bench, monkeypatch, c
     with pytest.raises(SystemExit):
         bench.main()
     assert "leave --task, --seed out, or --quick" in capsys.readouterr().err
+
+
+def test_cameras_that_are_none_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rl_rollouts.py", "--cameras", "sideview"])
+    with pytest.raises(SystemExit):
+        rl_rollouts.main()
+    assert "--cameras: expected name=pixels, with commas between, got 'sideview'" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", list(dpo_gain.ARMS))
@@ -201,14 +210,17 @@ def test_arms_of_practice_are_played_once_and_told_by_rollouts(tmp_path, monkeyp
     few = {"updates": 1, "batch": 2, "draws": 1, "critic_updates": 1}
     arms = {"ppo": few | {"algorithm": "ppo"}, "led-longer": few}
     monkeypatch.setattr(rl_rollouts, "ARMS", arms)
-    make_little(monkeypatch, rl_rollouts, "Arena", "EnvConfig", "BCConfig")
-    make_little(monkeypatch, cells, "BCConfig")
+    make_little(monkeypatch, rl_rollouts, "Arena", "BCConfig")
+    make_little(monkeypatch, cells, "BCConfig", "EnvConfig")
     words = ["rl_rollouts.py", "--out", str(tmp_path), "--task", "Lift", "--episodes", "2"]
     words += ["--seed", "0", "--points", "3", "--record", str(tmp_path / "rl.jsonl")]
+    words += ["--cameras", "sideview=32,agentview=16"]
     monkeypatch.setattr(sys, "argv", [*words, "--arm", "ppo", "--curve"])
     rl_rollouts.main()
     lines = outcomes.read(tmp_path / "rl.jsonl")
     assert [(line.rollouts, line.points) for line in lines] == [(2, 3), (4, 3)]
+    assert {line.cameras for line in lines} == {"agentview=16,sideview=32"}
+    assert "`ppo`, 3 heat maps (agentview=16,sideview=32), 4 rollouts, 0 |" in outcomes.table(lines)
     cloned = VLA.load(tmp_path / "Lift" / "seed-0" / "bc" / "policy")
     assert cloned.config.small == replace(POLICY.small, points=3)
     capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,13 @@ class Sight:
     """How the policies of a benchmark see."""
 
     points: int = SmallConfig().points  # heat maps
-    pixels: int = EnvConfig().pixels  # edge of the pictures
+    cameras: str = ""  # name=edge [px], ...; "": the task's own, of 64 px
+
+    def env(self, task: str) -> EnvConfig:
+        if not self.cameras:
+            return EnvConfig(task=task)
+        named = [each.split("=") for each in self.cameras.split(",")]
+        return EnvConfig(task=task, cameras={name: int(edge) for name, edge in named})
 
 
 def parser(
@@ -38,11 +45,17 @@ def parser(
     made.add_argument("--arm", action="append", choices=list(arms), help="this one only")
     made.add_argument("--seeds", type=int, help="instead of each task's own number")
     made.add_argument("--seed", type=int, help="this one only")
-    heat, edge = "heat maps of the policies (policy.small.points)", "edge of pictures (env.pixels)"
+    heat, other = "heat maps of the policies (policy.small.points)", "others than the task's own"
     made.add_argument("--points", type=int, default=Sight().points, help=heat)
-    made.add_argument("--pixels", type=int, default=Sight().pixels, help=edge)
+    made.add_argument("--cameras", default="", type=_cameras, metavar="NAME=PX,...", help=other)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
+
+
+def _cameras(text: str) -> str:
+    if not re.fullmatch(r"(\w+=\d+)(,\w+=\d+)*", text):
+        raise argparse.ArgumentTypeError(f"expected name=pixels, with commas between, got {text!r}")
+    return ",".join(sorted(text.split(",")))
 
 
 def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
@@ -53,7 +66,7 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
     if args.quick and also:
         made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
     args.episodes = args.episodes or (100 if args.quick else 200)
-    args.sight = Sight(args.points, args.pixels)
+    args.sight = Sight(args.points, args.cameras)
     return args
 
 

@@ -38,7 +38,6 @@ from robostack.prefer.compare import PreferConfig
 from robostack.prefer.terms import OUTCOME, RANK
 from robostack.rewards.load import LEARNED
 from robostack.sim.arena import Arena
-from robostack.sim.env import EnvConfig
 from robostack.sim.worker import RunnerConfig, Timed, Worker
 from robostack.stages import CollectConfig, EvaluateConfig
 
@@ -203,7 +202,7 @@ def play(
     """{"bc" or arm: outcomes i64[seeds, episodes]}, and the latencies of arms that choose."""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
     costs: dict[str, dict] = {}
-    with Arena(EnvConfig(task=task, pixels=sight.pixels)) as arena:
+    with Arena(sight.env(task)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting

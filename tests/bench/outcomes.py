@@ -31,13 +31,13 @@ class Line:
     before: str  # outcomes of the cloned policy, start by start
     after: str
     points: int = 0  # heat maps of the policy (policy.small.points)
-    pixels: int = 64  # edge of its pictures (env.pixels)
+    cameras: str = ""  # that it sees by, if not the task's own of 64 px (env.cameras)
     code: str = ""  # version
     day: str = ""
 
     @property
     def key(self) -> tuple:
-        return self.task, self.arm, self.points, self.pixels, self.rollouts, self.seed
+        return self.task, self.arm, self.points, self.cameras, self.rollouts, self.seed
 
 
 def told(outcomes: Iterable) -> str:
@@ -102,9 +102,9 @@ def table(lines: list[Line]) -> str:
     arms: dict[tuple, list[Line]] = {}
     for line in lines:
         arms.setdefault(line.key[:-1], []).append(line)
-    for (task, arm, points, pixels, rollouts), each in arms.items():
+    for (task, arm, points, cameras, rollouts), each in arms.items():
         name = f"{task}, `{arm}`" + (f", {points} heat maps" if points else "")
-        name += f", {pixels} px" if pixels != 64 else ""
+        name += f" ({cameras})" if cameras else ""
         name += f", {rollouts} rollouts" if rollouts else ""
         rows += [_row(f"{name}, {line.seed}", [line]) for line in each]
         same = len({len(line.after) for line in each}) == 1

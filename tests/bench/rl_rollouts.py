@@ -30,7 +30,6 @@ from robostack.learn.rl import LIKELIHOOD
 from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
 from robostack.sim.arena import Arena
-from robostack.sim.env import EnvConfig
 from robostack.stages import CollectConfig, EvaluateConfig
 
 
@@ -169,7 +168,7 @@ def play(
 ) -> dict:
     """{"bc" or arm: {rollouts: outcomes i64[seeds, episodes]}}"""
     found: dict[str, dict[int, list]] = {name: {} for name in ("bc", *arms)}
-    with Arena(EnvConfig(task=task, pixels=sight.pixels)) as arena:
+    with Arena(sight.env(task)) as arena:
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting
