@@ -53,7 +53,7 @@ def parser(
 
 
 def _cameras(text: str) -> str:
-    if not re.fullmatch(r"(\w+=\d+)(,\w+=\d+)*", text):
+    if text and not re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text):
         raise argparse.ArgumentTypeError(f"expected name=pixels, with commas between, got {text!r}")
     return ",".join(sorted(text.split(",")))
 
