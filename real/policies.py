@@ -90,7 +90,7 @@ def load(config: PolicyConfig, spec: RobotSpec) -> Loaded:
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = policy_folder(Path(config.policy).expanduser())
-    trained = VLA.read_spec(folder)
+    trained = VLA.read_card(folder).spec
     mine = f"the policy {config.policy}"
     trained.require_same(spec, mine, "the robot's configuration", MAY_DIFFER)
     vla = VLA.load(folder).to(device())

@@ -35,6 +35,7 @@ from robostack.sim.arena import (
     open_pool,
     play,
     profile_warning,
+    unheard,
     worker_count,
 )
 from robostack.sim.catalog import resolve
@@ -95,6 +96,7 @@ class Contestant:
     fingerprint: str  # changes with the weights
     cameras: dict[str, int] | None = None  # it was trained with
     render: str = ""  # profile it was trained on
+    instructions: frozenset[str] = frozenset()  # that it learned from, where that is known
 
 
 def contestant(text: str) -> Contestant:
@@ -122,8 +124,9 @@ def contestant(text: str) -> Contestant:
             f"`{EXPERT}` nor `{RANDOM}` nor the address of a server (ws://...)"
         )
     folder = run / "policy" if (run / "policy").is_dir() else run
-    spec = VLA.read_spec(folder)
-    return _trained(label or run.resolve().name, str(folder.resolve()), fingerprint(folder), spec)
+    card, source = VLA.read_card(folder), str(folder.resolve())
+    found = _trained(label or run.resolve().name, source, fingerprint(folder), card.spec)
+    return dataclasses.replace(found, instructions=card.instructions)
 
 
 def _trained(label: str, source: str, digest: str, spec: RobotSpec) -> Contestant:
@@ -214,6 +217,8 @@ class Batch:
         """What a user should know of the policies before trusting the numbers."""
         render = self.config.env.render
         told = [profile_warning(p.label, p.render, render) for p in self.policies.values()]
+        what = self.tasks, self.config.env.real
+        told += [unheard(p.label, p.instructions, *what) for p in self.policies.values()]
         found = [text for text in told if text]
         starts = {(cell.task, row["seed"]) for cell, rows in self.earlier.items() for row in rows}
         tasks = {task for task, _ in starts}

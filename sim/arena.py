@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from robostack.ray_pool import RayPool
 from robostack.rewards.keypoints.camera import Camera, write_cameras
 from robostack.rollout import LED, STOPPED, branches, hash_seed, rollout
 from robostack.sim.cases import CaseConfig, Cases
+from robostack.sim.catalog import instruction
 from robostack.sim.env import EnvConfig, ScriptedExpert
 from robostack.sim.worker import RandomPolicy, RunnerConfig, Timed, Unplayable, Worker, make_worker
 from robostack.types import Episode, main_camera
@@ -57,6 +58,22 @@ def profile_warning(label: str, trained: str, render: str) -> str:
     return (
         f"{label} was trained on {trained} pictures and is evaluated on {render} ones; "
         f"env.render={trained} gives it its own"
+    )
+
+
+def unheard(label: str, learned: Collection[str], tasks: Iterable[str], real: str) -> str:
+    """What to tell of a policy of which something is asked that it never learned; "" where there
+    is no such thing, or nobody knows. A task of a robot (`env.real`) is itself what is asked."""
+    asked = {task: task if real else instruction(task) for task in tasks}
+    new = {task: what for task, what in asked.items() if what and what not in learned}
+    if not learned or not new:
+        return ""
+    task, what = next(iter(new.items()))
+    known = min(learned, key=lambda text: (len(text), text))
+    return (
+        f"{label} learned {known!r}{f' and {len(learned) - 1} more' * (len(learned) > 1)}, and "
+        f"never {what!r}, which {task} asks"
+        + (f", nor what is asked in {len(new) - 1} more" if len(new) > 1 else "")
     )
 
 
@@ -237,7 +254,7 @@ class Arena:
         patience: float = PATIENCE,
     ):
         self.config = env
-        self._warned: set[str] = set()
+        self._warned: set = set()
         apart = self.isolate and not env.real
         self._pool = open_pool(make, env, workers, isolate=apart, patience=patience)
 
@@ -247,12 +264,17 @@ class Arena:
         return self._pool.lost
 
     def _folder(self, policy: str | Path) -> str:
-        """Of a saved policy; warns once if it will see pictures of another kind than it knows."""
-        trained = VLA.read_spec(policy).conventions.get("render", "")
-        text = profile_warning(str(policy), trained, self.config.render)
-        if text and trained not in self._warned:
-            self._warned.add(trained)
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+        """Of a saved policy; warns once if it will see pictures of another kind than it knows, or
+        be asked for something else."""
+        card, env = VLA.read_card(policy), self.config
+        trained, known = card.spec.conventions.get("render", ""), card.instructions
+        for why, text in (
+            (trained, profile_warning(str(policy), trained, env.render)),
+            (known, unheard(str(policy), known, [env.task], env.real)),
+        ):
+            if text and why not in self._warned:
+                self._warned.add(why)
+                print(f"warning: {text}", file=sys.stderr, flush=True)
         return str(Path(policy).resolve())
 
     def demonstrations(self, seeds: list[int], noise: float, label: str) -> Iterator[Episode]:

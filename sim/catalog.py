@@ -24,6 +24,7 @@ class Entry:
         return getattr(importlib.import_module(f"robostack.sim.{module}"), name)
 
 
+DRAWN = "drawn at each reset"
 FAMILIES = {
     "robosuite": ("robosuite_env", "RobosuiteEnv"),
     "tabletop": ("tabletop.env", "TabletopEnv"),
@@ -34,7 +35,7 @@ TASKS: dict[str, Entry] = {
     name: Entry("robosuite", task.instruction, task.expert is not None)
     for name, task in tasks.TASKS.items()
 }
-TASKS |= {name: Entry("tabletop", "drawn at each reset", True) for name in tabletop.TASKS}
+TASKS |= {name: Entry("tabletop", DRAWN, True) for name in tabletop.TASKS}
 TASKS |= {
     metaworld_tasks.PREFIX + name: Entry("metaworld", instruction, True)
     for name, instruction in metaworld_tasks.INSTRUCTIONS.items()
@@ -50,6 +51,12 @@ SUITES: dict[str, list[str]] = {
     "metaworld-mt10": [metaworld_tasks.PREFIX + name for name in metaworld_tasks.MT10],
     "metaworld-mt50": [metaworld_tasks.PREFIX + name for name in metaworld_tasks.INSTRUCTIONS],
 }
+
+
+def instruction(task: str) -> str:
+    """What a task asks for, or "" where that varies or nobody here knows the task."""
+    told = TASKS[task].instruction if task in TASKS else ""
+    return "" if told == DRAWN else told
 
 
 def listing() -> str:

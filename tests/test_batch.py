@@ -348,10 +348,28 @@ def test_a_cell_that_only_kills_workers_is_given_up_after_a_while(tmp_path, monk
 
 
 def test_a_policy_of_another_rendering_is_warned_of(tmp_path, policy):
-    spec = replace(VLA.read_spec(policy), conventions={"render": "classic"})
+    spec = replace(VLA.read_card(policy).spec, conventions={"render": "classic"})
     VLA(tiny_size(layers=1), spec).save(tmp_path)
     [warning] = evaluation(tmp_path / "e", (f"bc={tmp_path}",)).warnings()
     assert "bc was trained on classic pictures" in warning and "env.render=classic" in warning
+
+
+def test_a_policy_that_is_asked_for_what_it_never_learned_is_warned_of(tmp_path, policy):
+    vla = VLA(tiny_size(layers=1), VLA.read_card(policy).spec)
+    vla.instructions = frozenset({"stack the cubes", "lift"})
+    vla.save(tmp_path)
+    [warning] = evaluation(tmp_path / "e", (f"bc={tmp_path}",)).warnings()
+    asks = "never 'lift the red cube', which Lift asks"
+    assert warning == f"bc learned 'lift' and 1 more, and {asks}"
+    many = {"tasks": ["tabletop/pick", "Lift", "Stack"]}  # of which the first asks what it draws
+    [warning] = evaluation(tmp_path / "many", (f"bc={tmp_path}",), config=many).warnings()
+    assert warning == f"bc learned 'lift' and 1 more, and {asks}, nor what is asked in 1 more"
+    vla.instructions |= {"lift the red cube"}
+    vla.save(tmp_path)
+    assert not evaluation(tmp_path / "knows", (f"bc={tmp_path}",)).warnings()
+    vla.instructions = frozenset(map(str, range(1001)))  # too many to tell: nobody knows
+    vla.save(tmp_path)
+    assert not evaluation(tmp_path / "many", (f"bc={tmp_path}",)).warnings()
 
 
 def test_a_policy_brings_its_cameras_unless_others_are_asked_for(tmp_path):

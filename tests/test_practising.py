@@ -14,6 +14,7 @@ from robostack.exam.results import Trust
 from robostack.learn import rl
 from robostack.learn.run import finished
 from robostack.policy.checkpoint import EDITS
+from robostack.policy.vla import VLA
 from robostack.protocols import Scores
 from robostack.rewards.saved import RewardError
 from robostack.rewards.success import SuccessDetector
@@ -75,6 +76,8 @@ def test_algorithms_practise_in_the_simulator(cloned, tmp_path, algorithm):
 def test_rollouts_that_a_program_rescues_are_told_apart_and_counted(cloned, tmp_path):
     out = tmp_path / "rl"
     assert practise(cloned, out, "rl.assist.rescue=4") == OK
+    for policy in (cloned / "bc", out):
+        assert VLA.read_card(policy / "policy").instructions == {"lift the red cube"}
     sources = [e.source for _, e in Store(out / "store").episodes()]
     assert sources == ["led"] * 4  # what two steps of cloning made knows nothing
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -93,6 +93,11 @@ class Windows:
         self._tasks.append(task)
         return len(self._tasks) - 1
 
+    @property
+    def instructions(self) -> frozenset[str]:
+        """What all the episodes were asked to do."""
+        return frozenset(self._tasks)
+
     def row(self, episode: int, t: int) -> int:
         """The row of observation t of an episode."""
         return self._first[episode] + t

@@ -1,7 +1,7 @@
 """A policy on disk: a folder, here or on the Hugging Face hub.
 
-policy.json           format, size, robot spec; written last, so that a folder without it is no
-                      policy
+policy.json           format, size, robot spec, and the instructions that it learned from; written
+                      last, so that a folder without it is no policy
 weights.safetensors   every weight but those of a pretrained backbone that were left as they were
 backbone/             of a pretrained backbone: its configuration and tokenizer (JSON)
 fast.json             the tokenizer of actions, if there is one
@@ -64,8 +64,17 @@ def finish(folder: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> No
     partial.replace(folder / CARD)
 
 
-def read_card(folder: Path, kind: type) -> tuple[Any, RobotSpec]:
-    """The config, of dataclass `kind`, and the robot spec of a saved policy."""
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What is said of a saved policy beside its weights."""
+
+    config: Any
+    spec: RobotSpec
+    instructions: frozenset[str]  # that it learned from; none where that is not known
+
+
+def read_card(folder: Path, kind: type) -> Card:
+    """Of a saved policy, whose config is of dataclass `kind`."""
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise CheckpointError(
             f"{folder} holds no policy (expected {CARD} and {WEIGHTS}); "
@@ -89,7 +98,8 @@ def read_card(folder: Path, kind: type) -> tuple[Any, RobotSpec]:
                     f"{', '.join(unknown)}",
                     file=sys.stderr,
                 )
-        return configs.build(kind, raw), RobotSpec.from_json(json.dumps(card["spec"]))
+        spec = RobotSpec.from_json(json.dumps(card["spec"]))
+        return Card(configs.build(kind, raw), spec, frozenset(card.get("instructions", ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # no JSON, no such fields
         raise CheckpointError(f"{folder / CARD}: {error}") from None
 

@@ -17,7 +17,7 @@ from robostack.data.chunks import Batch
 from robostack.data.normalize import Normalizer
 from robostack.policy import checkpoint, flow
 from robostack.policy.backbone import Backbone, Prefix, SmallBackbone, SmallConfig
-from robostack.policy.checkpoint import CheckpointError
+from robostack.policy.checkpoint import Card, CheckpointError
 from robostack.policy.expert import ActionExpert, ExpertConfig
 from robostack.policy.pretrained import PretrainedBackbone, PretrainedConfig
 from robostack.types import RobotSpec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from robostack.policy.fast import FastTokenizer
 
 SMALL = "small"
+TOLD = 1_000  # instructions, at most, that a saved policy tells
 Guide = Callable[[flow.Velocity], flow.Velocity]  # bends a velocity field, in normalised units
 
 
@@ -61,6 +62,7 @@ class VLA(nn.Module):
     def __init__(self, config: VLAConfig, spec: RobotSpec, saved: Path | None = None):
         super().__init__()
         self.config, self.spec = config, spec
+        self.instructions: frozenset[str] = frozenset()  # that it learned from, where it is known
         cameras = sorted(spec.cameras)
         self.backbone: Backbone = (
             SmallBackbone(cameras, config.small)
@@ -274,6 +276,8 @@ class VLA(nn.Module):
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         card = {"config": configs.to_dict(self.config), "spec": json.loads(self.spec.to_json())}
+        if len(self.instructions) <= TOLD:
+            card["instructions"] = sorted(self.instructions)
         checkpoint.finish(folder, tensors, card)
 
     def _given(self) -> set[str]:
@@ -283,9 +287,9 @@ class VLA(nn.Module):
         return {f"backbone.{name}" for name in self.backbone.given()}
 
     @staticmethod
-    def read_spec(folder: str | Path) -> RobotSpec:
-        """The robot that a saved policy is for, without loading it."""
-        return checkpoint.read_card(Path(folder), VLAConfig)[1]
+    def read_card(folder: str | Path) -> Card:
+        """What a saved policy is, for which robot and which instructions, without loading it."""
+        return checkpoint.read_card(Path(folder), VLAConfig)
 
     @classmethod
     def load(cls, folder: str | Path, edited: bool = False) -> VLA:
@@ -297,9 +301,9 @@ class VLA(nn.Module):
                 f"{folder} acts through the edits beside it (train rl, algorithm=rlpd), which "
                 "would be left out here; clone its rollouts (collect, train bc) and take that"
             )
-        config, spec = checkpoint.read_card(folder, VLAConfig)
+        card = cls.read_card(folder)
         try:
-            policy = cls(config, spec, folder)
+            policy = cls(card.config, card.spec, folder)
         except ValueError as error:  # no possible size
             raise CheckpointError(f"{folder / checkpoint.CARD}: {error}") from None
         if (folder / checkpoint.TOKENS).is_file():
@@ -307,6 +311,7 @@ class VLA(nn.Module):
 
             policy.attach_tokens(FastTokenizer.load(folder))
         checkpoint.load_weights(policy, folder, policy._given())
+        policy.instructions = card.instructions
         return policy.eval()
 
     save_pretrained = save  # the name that users of Hugging Face look for
