@@ -119,7 +119,7 @@ class Assisted:
             raise KeypointError("assist needs keypoints, and this environment tells none")
         self._program = KeypointAffordance().program(step.observation.task)
         self._states, self._points = [], {name: [] for name in step.keypoints}
-        self._standstill, self._stuck = Standstill(self.rescue), False
+        self._standstill, self._stuck, self._alone = Standstill(self.rescue), False, 0
         return self._see(step)
 
     def step(self, action: np.ndarray) -> Step:
@@ -128,7 +128,8 @@ class Assisted:
         return step if np.array_equal(done, action) else replace(step, executed=done)
 
     def _led(self, action: np.ndarray) -> np.ndarray:
-        told, done = lead(self._program, self._tracks), self.spec.clip(action)
+        self._alone = self._alone + 1 if self._stuck else 0
+        told, done = lead(self._program, self._tracks, self._alone), self.spec.clip(action)
         share, fingers = (1.0, True) if self._stuck else (self.share, self.fingers)
         wanted = np.clip(told.way / self.spec.unit("m"), -1, 1)
         own = done[self._rows]

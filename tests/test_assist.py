@@ -145,6 +145,24 @@ def test_who_is_stuck_is_rescued_and_nobody_else_is_touched(lift):
     assert np.array_equal(again.actions, good.actions)
 
 
+class Wanders:
+    """Goes anywhere, and opens and shuts its fingers as it likes."""
+
+    def reset(self, seed):
+        self.random = np.random.default_rng(seed)
+
+    def act(self, observation):
+        return self.random.uniform(-0.3, 0.3, (8, 7)).astype(np.float32)
+
+
+def test_rescued_even_who_knows_nothing_comes_through(lift):
+    """Standing still for so short a time that nearly all of the task is somebody's who knows."""
+    seeds = range(START, START + 6)
+    alone = [rollout(lift, Wanders(), seed).success for seed in seeds]
+    rescued = [rollout(Assisted(lift, 0.0, False, rescue=4), Wanders(), s).success for s in seeds]
+    assert not any(alone) and sum(map(bool, rescued)) >= 5
+
+
 def both(one, other, t):
     return one.actions[t], other.actions[t]
 

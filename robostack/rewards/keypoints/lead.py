@@ -4,7 +4,8 @@ A program says what counts, not how it is done, but its routes and what must hol
 the hand goes along the route of the present stage, by pure pursuit of a place a little further
 than the nearest one; on a stage without one it comes over what it shall hold, or raises what is
 to be higher. The fingers are open on the way to a thing, shut while it must be held, and open where
-it is let go. How the hand is turned and when it closes around a thing, no program says.
+it is let go. How the hand is turned no program says, nor when it closes around a thing. Where
+nobody else acts who would know, it goes down over the thing and closes where it comes no further.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import numpy as np
 
 from robostack.rewards.keypoints.constraints import Above, Apart, Held, Released
 from robostack.rewards.keypoints.program import Leg, Program
-from robostack.rewards.keypoints.tracks import Tracks
+from robostack.rewards.keypoints.tracks import WINDOW, Tracks
 
 AHEAD = 0.05  # [m] further than the nearest place of a route
 SPARE = 0.02  # [m] higher than what must stay that high
 OPEN, SHUT = -1.0, 1.0
+OVER, SETTLED = 0.01, 0.003  # [m] aside of a thing, and by which a hand rises or sinks that rests
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,14 @@ class Lead:
 FREE = Lead(np.full(3, np.nan))
 
 
-def lead(program: Program, tracks: Tracks) -> Lead:
-    """At the last observation. Raises KeypointError where the tracks lack a point."""
+def lead(program: Program, tracks: Tracks, alone: int = 0) -> Lead:
+    """At the last observation. `alone` says for how many steps nobody else has moved the hand.
+    Raises KeypointError where the tracks lack a point."""
     leg = program.present(tracks)
     if leg is None:
         return FREE
     if leg.stage.route is None:
-        return _without_route(leg, tracks)
+        return _without_route(leg, tracks, alone)
     letting_go = [c for c in leg.stage.goal if isinstance(c, (Released, Apart))]
     if letting_go and _arrived(leg, tracks, letting_go):
         return Lead(FREE.way, OPEN)
@@ -57,14 +60,28 @@ def _arrived(leg: Leg, tracks: Tracks, letting_go: list) -> bool:
     return bool((np.max(others, axis=0) <= 0).any()) if others else True
 
 
-def _without_route(leg: Leg, tracks: Tracks) -> Lead:
+def _without_route(leg: Leg, tracks: Tracks, alone: int) -> Lead:
     way, stage = FREE.way.copy(), leg.stage
     for each in stage.goal:
+        if isinstance(each, Held) and alone:
+            return _grasp(each, tracks, alone)
         if isinstance(each, Held):
             way[:2] = (tracks[each.a] - tracks[each.gripper])[-1, :2]
         elif isinstance(each, Above):
             way[2] = max(each.value(tracks)[-1], 0) + AHEAD
     return Lead(way, SHUT if _held(stage.keep) else np.nan)
+
+
+def _grasp(held: Held, tracks: Tracks, alone: int) -> Lead:
+    """Down around a thing, shut where the hand rests; up again with what closed around nothing."""
+    hand = tracks[held.gripper]
+    way = tracks[held.a][-1] - hand[-1]
+    if tracks.opening is not None and tracks.opening[-1] < held.shut:
+        return Lead(np.array([*way[:2], AHEAD]), OPEN)
+    if np.linalg.norm(way[:2]) > OVER:
+        return Lead(np.array([*way[:2], 0.0]), OPEN)
+    rests = alone > WINDOW and np.ptp(hand[-WINDOW:, 2]) < SETTLED
+    return Lead(way, SHUT if rests else OPEN)
 
 
 def _held(constraints: tuple) -> bool:

@@ -50,6 +50,20 @@ def test_at_the_cube_it_comes_over_it_and_leaves_height_and_fingers_to_the_polic
     assert np.isnan(told.way[2]) and np.isnan(told.fingers)
 
 
+def test_alone_it_goes_down_over_the_cube_and_closes_where_it_rests():
+    beside = tracks((0.1, 0, 0.12), (0.11, 0.01, 0.03))
+    told = lead(LIFT, beside, alone=1)
+    assert np.allclose(told.way, [-0.01, -0.01, 0]) and told.fingers == OPEN  # not yet over it
+    over = [(0.1, 0, 0.12), *[(0.1, 0, 0.035)] * 5]
+    told = lead(LIFT, tracks(*over), alone=5)
+    assert np.allclose(told.way, [0, 0, -0.015]) and told.fingers == OPEN  # it has but begun
+    assert lead(LIFT, tracks(*over), alone=6).fingers == SHUT
+    sinking = [(0.1, 0, 0.12), *((0.1, 0, 0.04 - 0.002 * k) for k in range(5))]
+    assert lead(LIFT, tracks(*sinking), alone=6).fingers == OPEN
+    told = lead(LIFT, tracks(*over, opening=0.0), alone=6)  # closed around nothing
+    assert told.way[2] == AHEAD and told.fingers == OPEN
+
+
 HELD = [CUBE] * 9  # so long that a grip counts as steady
 
 
