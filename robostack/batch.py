@@ -96,7 +96,7 @@ class Contestant:
     fingerprint: str  # changes with the weights
     cameras: dict[str, int] | None = None  # it was trained with
     render: str = ""  # profile it was trained on
-    instructions: frozenset[str] = frozenset()  # that it learned from, where that is known
+    instructions: frozenset[str] | None = None  # that it learned from, where that is known
 
 
 def contestant(text: str) -> Contestant:

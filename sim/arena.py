@@ -61,12 +61,14 @@ def profile_warning(label: str, trained: str, render: str) -> str:
     )
 
 
-def unheard(label: str, learned: Collection[str], tasks: Iterable[str], real: str) -> str:
+def unheard(label: str, learned: Collection[str] | None, tasks: Iterable[str], real: str) -> str:
     """What to tell of a policy of which something is asked that it never learned; "" where there
     is no such thing, or nobody knows. A task of a robot (`env.real`) is itself what is asked."""
+    if not learned:
+        return ""
     asked = {task: task if real else instruction(task) for task in tasks}
     new = {task: what for task, what in asked.items() if what and what not in learned}
-    if not learned or not new:
+    if not new:
         return ""
     task, what = next(iter(new.items()))
     known = min(learned, key=lambda text: (len(text), text))

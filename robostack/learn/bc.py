@@ -166,7 +166,8 @@ def train(
     torch.manual_seed(seed)
     vla = policy_of(config, spec, start)
     data = windows_of(spec, vla.config.horizon, episodes)
-    rows, vla.instructions = data.rows(), vla.instructions | data.instructions
+    rows = data.rows()
+    vla.learns(data.instructions)
     if start is None or config.new_robot:
         fit_normalizers(vla, data)
     if config.tokens and vla.tokenizer is None:

@@ -70,7 +70,7 @@ class Card:
 
     config: Any
     spec: RobotSpec
-    instructions: frozenset[str]  # that it learned from; none where that is not known
+    instructions: frozenset[str] | None  # that it learned from; None where that is not known
 
 
 def read_card(folder: Path, kind: type) -> Card:
@@ -99,7 +99,8 @@ def read_card(folder: Path, kind: type) -> Card:
                     file=sys.stderr,
                 )
         spec = RobotSpec.from_json(json.dumps(card["spec"]))
-        return Card(configs.build(kind, raw), spec, frozenset(card.get("instructions", ())))
+        told = frozenset(card["instructions"]) if "instructions" in card else None
+        return Card(configs.build(kind, raw), spec, told)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # no JSON, no such fields
         raise CheckpointError(f"{folder / CARD}: {error}") from None
 

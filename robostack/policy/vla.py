@@ -62,7 +62,8 @@ class VLA(nn.Module):
     def __init__(self, config: VLAConfig, spec: RobotSpec, saved: Path | None = None):
         super().__init__()
         self.config, self.spec = config, spec
-        self.instructions: frozenset[str] = frozenset()  # that it learned from, where it is known
+        # that it learned from; None where nobody knows
+        self.instructions: frozenset[str] | None = frozenset()
         cameras = sorted(spec.cameras)
         self.backbone: Backbone = (
             SmallBackbone(cameras, config.small)
@@ -97,6 +98,11 @@ class VLA(nn.Module):
         self.token_out = nn.Linear(width, tokenizer.size + 2).to(device)
         if self.config.backbone != SMALL:
             self.backbone.train_all_layers()
+
+    def learns(self, instructions: frozenset[str]) -> None:
+        """Note what it is taught; of a policy whose earlier ones nobody knows nothing is told."""
+        if self.instructions is not None:
+            self.instructions |= instructions
 
     def gradient_checkpointing(self) -> None:
         """Recompute the backbone's activations in the backward pass instead of keeping them."""
@@ -276,7 +282,7 @@ class VLA(nn.Module):
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         card = {"config": configs.to_dict(self.config), "spec": json.loads(self.spec.to_json())}
-        if len(self.instructions) <= TOLD:
+        if self.instructions is not None and len(self.instructions) <= TOLD:
             card["instructions"] = sorted(self.instructions)
         checkpoint.finish(folder, tensors, card)
 

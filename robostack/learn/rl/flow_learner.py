@@ -139,5 +139,5 @@ class FlowLearner:
 
     def put(self, folder: Path) -> None:
         with self.acting() as vla:
-            vla.instructions |= self.replay.data.instructions
+            vla.learns(self.replay.data.instructions)
             vla.save(folder)
