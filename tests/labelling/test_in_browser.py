@@ -58,6 +58,18 @@ def test_a_name_is_asked_for_once(browser, site):
 
 
 @pytest.mark.slow
+def test_the_field_for_a_name_keeps_no_key_though_the_tab_is_not_drawn(browser, site):
+    page, front = browser.open(site.address), browser.open("about:blank")
+    front.call("Page.bringToFront")
+    page.ask("localStorage.annotator = 'bo'; begin()")
+    wait(lambda: key(page))
+    assert page.ask("document.activeElement.tagName") == "BODY"
+    press(page, "ArrowLeft")
+    page.close()
+    front.close()
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_page_is_reloaded(browser, site):
     page = log_in(browser, site)
     first = press(page, "ArrowLeft")
