@@ -108,6 +108,12 @@ class Windows:
             raise ValueError("there are no episodes to take windows from")
         return np.flatnonzero(self._columns["left"][: self._rows] > 0)
 
+    def openings(self) -> np.ndarray:
+        """Of `rows`, those of first observations: before them nothing was done, so only the
+        instruction can tell what will be."""
+        rows = self.rows()
+        return rows[np.isin(rows, self._first)]
+
     def column(self, name: str) -> np.ndarray:
         """All rows of one field: state, action, left or episode; `pictures` is for the images."""
         return self._columns[name][: self._rows]

@@ -42,6 +42,8 @@ class BCConfig:
     compute: Compute = field(default_factory=Compute)
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # of the images
     max_delay: int = 0  # up to so many first actions are given: real-time chunking, mode clamped
+    openings: float = 0.0  # of the steps, the first so many see only demonstrations' first
+    # observations: what is asked for is told by the words there, later by where the hand goes
     new_robot: bool = False  # the data are of another robot than the policy's: its weights go on,
     # its normalisation does not
     tokens: float = 0.0  # weight of action tokens (FAST) that the backbone predicts alongside
@@ -53,6 +55,8 @@ class BCConfig:
         for name in ("steps", "batch", "draws", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        if not 0 <= self.openings <= 1:
+            raise ValueError(f"openings={self.openings}: expected a share of the steps, 0 to 1")
         if self.tokens < 0 or not self.clip > 0 or not 0 <= self.average < 1:
             raise ValueError(
                 f"expected tokens of 0 or more, clip above 0 and average from 0 to below 1, got "
@@ -166,7 +170,6 @@ def train(
     torch.manual_seed(seed)
     vla = policy_of(config, spec, start)
     data = windows_of(spec, vla.config.horizon, episodes)
-    rows = data.rows()
     vla.learns(data.instructions)
     if start is None or config.new_robot:
         fit_normalizers(vla, data)
@@ -176,6 +179,7 @@ def train(
     parts = learner.parts(config.batch)
     metrics: dict[str, float] = {}  # stays empty if all steps were done before an interruption
     first = learner.resume(run)
+    rows = data.openings(), data.rows()
     picks = (_pick(rows, config, seed, step)[0] for step in range(first, config.steps))
     found = batches(data, picks, config.reading)
     for step, batch in zip(run.steps(first, config.steps, label), found):
@@ -195,8 +199,11 @@ def train(
 
 
 def _pick(
-    rows: np.ndarray, config: BCConfig, seed: int, step: int
+    rows: tuple[np.ndarray, np.ndarray], config: BCConfig, seed: int, step: int
 ) -> tuple[np.ndarray, np.random.Generator]:
-    """The rows of a step's batch, and the generator that the rest of the step draws from."""
+    """The rows of a step's batch, of openings or of all `rows`, and the generator that the rest of
+    the step draws from."""
+    openings, every = rows
     random = rng(seed, step)
-    return random.choice(rows, config.batch), random
+    seen = openings if step < config.openings * config.steps else every
+    return random.choice(seen, config.batch), random

@@ -77,11 +77,19 @@ def chosen(args: argparse.Namespace, usual: int) -> range:
     return range(1 if args.quick else args.seeds or usual)
 
 
-def clone(arena: Arena, out: Path, seed: int, demos: int, steps: int, sight: Sight) -> None:
+def clone(
+    arena: Arena,
+    out: Path,
+    seed: int,
+    demos: int,
+    steps: int,
+    sight: Sight,
+    openings: float = BCConfig().openings,
+) -> None:
     """`out`/bc, cloned for so many steps from so many demonstrations, which are `out`/demos."""
     collecting = CollectConfig(seeds=demos, first_seed=1_000 * seed)
     stages.collect(arena, collecting, out / "demos", existing="reuse")
-    cloning = BCConfig(steps=steps)
+    cloning = BCConfig(steps=steps, openings=openings)
     small = replace(cloning.policy.small, points=sight.points)
     cloning = replace(cloning, policy=replace(cloning.policy, small=small))
     stages.train_bc(cloning, [out / "demos"], out / "bc", seed, existing="reuse")

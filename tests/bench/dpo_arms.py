@@ -18,6 +18,7 @@ class Setting:
     starts: int = 40  # rollouts along which tries begin
     keep: float = 0.7  # of the comparisons, those of largest margin
     seeds: int = 2
+    openings: float = 0.0  # of the cloning, to learn what the instruction means
 
 
 def branch(points: int, every: int, span: int) -> BranchConfig:
@@ -29,7 +30,7 @@ TASKS = {
     "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
     # to the grasp; two thirds of the comparisons are between tries that both grasp, or both do not
     "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80, 0.35),
-    "tabletop/pick": Setting(2000, 6000, branch(points=5, every=15, span=32), 120, 0.5),
+    "tabletop/pick": Setting(1000, 2500, branch(points=5, every=15, span=32), 120, 0.5, openings=0.3),
 }
 TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}}  # what differs of all preferences
 ALL_TERMS = {

@@ -206,7 +206,9 @@ def play(
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting
-            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight)
+            clone(
+                arena, cell.out, seed, setting.demos, setting.cloning, sight, setting.openings
+            )
             for name in found:
                 if name != "bc":
                     cell.learn(name)

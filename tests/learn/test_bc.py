@@ -9,6 +9,7 @@ import torch
 from fakes import SPEC, make_episode, tiny_vla
 
 from robostack import stages
+from robostack.data.chunks import ChunkData
 from robostack.data.store import Store
 from robostack.learn import bc
 from robostack.learn.run import Run, RunError, finished, generator
@@ -77,6 +78,32 @@ def test_the_loss_falls_on_data_that_can_be_learned(new_run):
     bc.train(config, SPEC, steady, run)
     rows = [json.loads(r)["loss"] for r in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert np.mean(rows[-10:]) < 0.8 * np.mean(rows[:5])
+
+
+def test_openings_are_all_that_is_seen_for_their_share_of_the_steps():
+    data = ChunkData(SPEC, CONFIG.policy.horizon, EPISODES)
+    rows, config = (data.openings(), data.rows()), replace(CONFIG, openings=0.5)
+    assert rows[0].tolist() == [data.row(k, 0) for k in range(len(EPISODES))]
+    early, late = (
+        np.concatenate([bc._pick(rows, config, seed, step)[0] for seed in range(20)])
+        for step in (2, 3)
+    )
+    assert set(early) == set(rows[0]) and set(late) == set(rows[1])
+
+
+def test_with_openings_alone_nothing_after_the_first_chunk_changes_a_weight(new_run, weights):
+    other = [replace(e, actions=e.actions.copy(), states=e.states.copy()) for e in EPISODES]
+    for episode in other:
+        episode.actions[CONFIG.policy.horizon :] += 1
+        episode.states[1:] += 1
+    learned = {}
+    for share in (1.0, 0.5):
+        config = replace(CONFIG, openings=share)
+        for name, episodes in (("as they are", EPISODES), ("changed", other)):
+            run = new_run(f"{share} {name}")
+            learned[share, name] = weights(bc.train(config, SPEC, episodes, run, start=tiny_vla()))
+    assert learned[1.0, "as they are"] == learned[1.0, "changed"]
+    assert learned[0.5, "as they are"] != learned[0.5, "changed"]
 
 
 def test_a_broken_policy_raises_before_anything_is_changed_or_saved(vla, new_run, weights):
