@@ -33,6 +33,7 @@ class PolicyConfig:
     execute: int = 0  # rows of a chunk that are due before the next is asked for; 0: half of them
     steps: int = 5  # of the flow sampler, of a policy in a folder
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    temperature: float = 1.0  # of the noise that chunks begin with: below 1 likelier ones
     rtc: Realtime = "none"  # how a chunk goes on from the last one, see policy/rtc.py
     seed: int = 0  # of what the policy draws; each reset counts on from it
     threads: int = 1  # of torch on the CPU; 0: as many as torch likes
@@ -94,7 +95,8 @@ def load(config: PolicyConfig, spec: RobotSpec) -> Loaded:
     mine = f"the policy {config.policy}"
     trained.require_same(spec, mine, "the robot's configuration", MAY_DIFFER)
     vla = VLA.load(folder).to(device())
-    runner = ChunkRunner(vla, 1, config.steps, config.level, config.rtc)
+    sampling = config.steps, config.level, config.rtc
+    runner = ChunkRunner(vla, 1, *sampling, temperature=config.temperature)
     return _loaded(config, runner, trained, vla.config.horizon)
 
 

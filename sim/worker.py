@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from robostack.policy.checkpoint import CARD, EDITS, policy_folder
-from robostack.policy.chunking import ChunkRunner, Steer
+from robostack.policy.chunking import ChunkRunner, Steer, require_temperature
 from robostack.policy.edits import EditedRunner, Edits
 from robostack.policy.implicit import ImplicitReward
 from robostack.policy.rtc import Realtime
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from robostack.rewards.saved import SavedReward
 
 REMOTE = ("ws://", "wss://")  # how the address of a served one begins
+SAMPLING = ("steps", "level", "temperature")  # of a served policy it is the server's choice
 MAY_DIFFER = ("render",)  # between a policy and its environment: a warning, not an error
 
 
@@ -39,6 +40,7 @@ class RunnerConfig:
     execute: int = 8  # actions of a chunk that are executed before the next look
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    temperature: float = 1.0  # of the noise that chunks begin with: below 1 likelier ones
     once: bool = False  # in a single step of it, drawn anew for each chunk: what ppo learns from
     delay: int = 0  # control steps that a chunk takes to compute, while the old one goes on; the
     # perturbation of that name delays every single action instead
@@ -61,6 +63,7 @@ class RunnerConfig:
                 "runner: expected execute and steps of 1 or more and a level of 0 or more, got "
                 f"{self.execute}, {self.steps} and {self.level}"
             )
+        require_temperature(self.temperature)
         if not self.explore >= 0 or (self.explore and (self.delay or self.rtc != "none")):
             raise ValueError(
                 f"runner: expected explore of 0 or more, and of 0 with a delay or rtc, which go on "
@@ -179,6 +182,7 @@ class Worker:
             score=self._judge(vla, runner, env).rank if runner.judge else None,
             steer=self._steer(vla, runner, env) if runner.guide else None,
             once=runner.once,
+            temperature=runner.temperature,
         )
 
     def _edited(self, vla: VLA, folder: str, runner: RunnerConfig) -> Policy:
@@ -259,11 +263,16 @@ class Worker:
                 f"{url}: runner.delay, .rtc, .judge, .guide and .explore are for policies in a "
                 "folder; a served one takes the time that it takes, and its own choice"
             )
-        if (remote.steps, remote.level) != (runner.steps, runner.level):
+        sampling = {name: getattr(remote, name) for name in SAMPLING}
+        asked = {name: getattr(runner, name) for name in SAMPLING}
+        if asked != sampling:
+            theirs, mine = (
+                ", ".join(f"{name}={value:g}" for name, value in each.items())
+                for each in (sampling, asked)
+            )
             raise ValueError(
-                f"{url} samples with steps={remote.steps} and level={remote.level:g}, which is the "
-                f"server's choice; got runner.steps={runner.steps} and "
-                f"runner.level={runner.level:g}, give the same"
+                f"{url} samples with {theirs}, which is the server's choice; got runner with "
+                f"{mine}, give the same"
             )
         return remote.executing(runner.execute)
 

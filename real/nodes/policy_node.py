@@ -55,6 +55,7 @@ WORDS = {  # what the parameters that PolicyConfig explains mean, for `ros2 para
     "execute": "rows of a chunk that are due before the next is asked for; 0: half of them",
     "steps": "of the flow sampler",
     "level": "noise of the flow sampler",
+    "temperature": "of the noise that chunks begin with: below 1 likelier ones",
     "rtc": "how a chunk goes on from the last one: none, guided, identity, clamped",
     "seed": "of what the policy draws",
     "threads": "of torch on the CPU; 0: as many as torch likes",

@@ -32,6 +32,9 @@ class ChunkRunner:
     """Samples a chunk every `execute` steps and executes it open loop in between.
 
     `level` > 0 samples the flow's SDE: same distribution in theory, more varied tries in practice.
+    `temperature` scales the noise that chunks begin with: below 1 they are nearer to what the
+    policy thinks likeliest, and less of the demonstrators' own noise is in them (as Glow samples,
+    arXiv 1807.03039).
     With `once` a single step of the sampler is stochastic, drawn anew for each chunk, so that its
     likelihood is that of this step (`robostack.learn.rl.traces`).
 
@@ -58,6 +61,7 @@ class ChunkRunner:
         score: Score | None = None,
         steer: Steer | None = None,
         once: bool = False,
+        temperature: float = 1.0,
     ):
         horizon = vla.config.horizon
         if not 1 <= execute <= horizon:
@@ -73,6 +77,7 @@ class ChunkRunner:
                 f"once=True with level={level:g}, steps={steps}: a stochastic step needs a level "
                 "above 0 and 2 steps or more"
             )
+        require_temperature(temperature)
         if candidates < 1 or (candidates > 1) != (score is not None):
             raise ValueError(f"candidates={candidates}: expected 1, or more and a score")
         self.vla, self.execute, self.steps, self.level = vla.eval(), execute, steps, level
@@ -80,6 +85,7 @@ class ChunkRunner:
         if steer is not None and rtc in ("guided", "identity"):
             raise ValueError(f"rtc={rtc} steers the sampler itself; without it, or with clamped")
         self.candidates, self.score, self.steer, self.once = candidates, score, steer, once
+        self.temperature = temperature
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -172,7 +178,7 @@ class ChunkRunner:
         batch = observation_batch(observation, shape).to(vla.normalize_action.low.device)
         prefix = vla.encode(batch).repeat(count)
         batch.state = batch.state.repeat(count, 1)
-        noise = vla.noise(count, self._generator)
+        noise = self.temperature * vla.noise(count, self._generator)
         if start is not None:
             noise[:, : len(start)] = start
         at = None
@@ -183,6 +189,15 @@ class ChunkRunner:
         if not torch.isfinite(chunks).all():
             raise FloatingPointError("the policy produced actions that are not finite")
         return vla.spec.clip(chunks.cpu().numpy())
+
+
+def require_temperature(temperature: float) -> None:
+    """Raises ValueError for one that no noise can have."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(
+            f"temperature={temperature:g}: expected 0 (always the same chunk) or more; 1 is what "
+            "was trained"
+        )
 
 
 def _require_mode(mode: str, level: float, beta: float) -> None:

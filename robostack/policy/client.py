@@ -222,6 +222,7 @@ class RemotePolicy:
             self.spec = RobotSpec.from_json(json.dumps(told["spec"]))
             self.horizon, self.steps = int(told["horizon"]), int(told["steps"])
             self.level, self.fingerprint = float(told["level"]), str(told["fingerprint"])
+            self.temperature = float(told.get("temperature", 1.0))  # earlier servers have none
         except (KeyError, TypeError, ValueError, ShapeError) as error:
             raise RemoteError(
                 f"{self.url} says too little of itself: {wire.short(error)}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from robostack.device import device
 from robostack.policy.checkpoint import fingerprint
+from robostack.policy.chunking import require_temperature
 from robostack.policy.rtc import Realtime
 from robostack.policy.vla import VLA
 
@@ -30,6 +31,7 @@ class ServeConfig:
     token_file: str = ""  # first line: the token; "": ROBOSTACK_TOKEN, or none
     steps: int = 5  # of the flow sampler
     level: float = 0.0  # noise of the flow sampler; 0 is the ordinary differential equation
+    temperature: float = 1.0  # of the noise that chunks begin with: below 1 likelier ones
     rtc: Realtime = "none"  # how `previous` and `delay` of a request are used, see policy/rtc.py
     half: bool = False  # the expert and a pretrained backbone in bfloat16
     compile: bool = False  # slow to start, then faster; for a server that stays
@@ -43,6 +45,7 @@ class ServeConfig:
         for name in ("steps", "max_message_mb", "max_clients"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+        require_temperature(self.temperature)
         if not (self.level >= 0 and self.idle_timeout_s > 0):
             raise ValueError(
                 "expected a level of 0 or more and an idle_timeout_s above 0, got "

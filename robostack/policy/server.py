@@ -89,6 +89,7 @@ class PolicyServer:
                 "horizon": vla.config.horizon,
                 "steps": config.steps,
                 "level": config.level,
+                "temperature": config.temperature,
                 "accepts": [*vla.spec.cameras, *NEEDED, *OPTIONAL, RESET],
             }
         )
@@ -122,7 +123,8 @@ class PolicyServer:
     def _runner(self) -> ChunkRunner:
         config = self.config
         horizon = self.vla.config.horizon
-        return ChunkRunner(self.vla, horizon, config.steps, config.level, config.rtc)
+        sampling = config.steps, config.level, config.rtc
+        return ChunkRunner(self.vla, horizon, *sampling, temperature=config.temperature)
 
     def _warm_up(self) -> None:
         """Plan as if chunks were chained, and as if not, for instructions of two lengths: what is

@@ -30,7 +30,9 @@ TASKS = {
     "Lift": Setting(8, 1200, branch(points=5, every=8, span=32), seeds=3),
     # to the grasp; two thirds of the comparisons are between tries that both grasp, or both do not
     "PickPlaceCan": Setting(16, 2000, branch(points=5, every=10, span=48), 80, 0.35),
-    "tabletop/pick": Setting(1000, 2500, branch(points=5, every=15, span=32), 120, 0.5, openings=0.3),
+    "tabletop/pick": Setting(
+        1000, 2500, branch(points=5, every=15, span=32), 120, 0.5, openings=0.3
+    ),
 }
 TOLD = {"weights": {OUTCOME: 1.0, "keypoints": 1.0}}  # what differs of all preferences
 ALL_TERMS = {

@@ -206,9 +206,7 @@ def play(
         for seed in seeds:
             cell = Cell(arena, task, seed, episodes, out)
             setting = cell.setting
-            clone(
-                arena, cell.out, seed, setting.demos, setting.cloning, sight, setting.openings
-            )
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight, setting.openings)
             for name in found:
                 if name != "bc":
                     cell.learn(name)

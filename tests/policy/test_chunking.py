@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes import LineEnv, make_episode
 
-from robostack.policy import rtc
+from robostack.policy import flow, rtc
 from robostack.policy.chunking import ChunkRunner, observation_batch
 from robostack.protocols import Policy
 from robostack.rollout import rollout
@@ -50,6 +50,36 @@ def test_proposals_are_many_and_differ(vla, seen):
     chunks = ChunkRunner(vla, 4).propose(seen, 5)
     assert chunks.shape == (5, 4, 3)
     assert len({chunk.tobytes() for chunk in chunks}) == 5
+
+
+def test_temperature_scales_the_noise_that_chunks_begin_with(vla, seen):
+    def chunks(temperature):
+        return ChunkRunner(vla, 4, temperature=temperature).propose(seen, 4)
+
+    scaled = chunks(0.5)
+    assert np.ptp(chunks(0.0), axis=0).max() == 0
+    assert 0 < np.ptp(scaled, axis=0).max() < np.ptp(chunks(1.0), axis=0).max()
+    whole = vla.noise
+    vla.noise = lambda count, generator: 0.5 * whole(count, generator)
+    assert np.array_equal(chunks(1.0), scaled)
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="temperature=.*expected 0"):
+            chunks(wrong)
+
+
+def test_of_a_gaussian_temperature_leaves_the_mean_and_scales_the_spread(vla):
+    """The velocity from N(0, 1) to N(m, s^2) is known, and linear in x: so are Euler's steps."""
+    mean, spread = 0.3, 0.2
+
+    def velocity(x, time):  # of noise - data, given x
+        std = ((1 - time) ** 2 * spread**2 + time**2).sqrt()[:, None, None]
+        slope = (time - (1 - time) * spread**2)[:, None, None] / std**2
+        return slope * (x - (1 - time)[:, None, None] * mean) - mean
+
+    noise = vla.noise(500, torch.Generator().manual_seed(0))
+    hot, cool = (flow.integrate(velocity, t * noise, 50) for t in (1.0, 0.5))
+    assert torch.allclose(cool - mean, 0.5 * (hot - mean), atol=1e-5)
+    assert abs(float(hot.std()) / spread - 1) < 0.1 and abs(float(hot.mean()) - mean) < 0.02
 
 
 def test_more_noise_in_the_sampler_spreads_the_proposals_from_one_starting_noise(vla, seen):

@@ -74,11 +74,12 @@ def test_real_time_chunking_over_the_network_is_the_local_one(remote):
 
 
 def test_the_sampler_is_the_servers():
-    with serving(steps=2, level=0.7) as served, RemotePolicy(served.url) as remote:
-        local = ChunkRunner(tiny_vla(), 4, 2, 0.7)
+    sampling = {"steps": 2, "level": 0.7, "temperature": 0.5}
+    with serving(**sampling) as served, RemotePolicy(served.url) as remote:
+        local = ChunkRunner(tiny_vla(), 4, **sampling)
         for policy in (local, remote):
             policy.reset(3)
-        assert (remote.steps, remote.level) == (2, 0.7)
+        assert {name: getattr(remote, name) for name in sampling} == sampling
         assert same([local.act(SEEN) for _ in range(3)], [remote.act(SEEN) for _ in range(3)])
 
 
@@ -340,6 +341,7 @@ def test_a_server_that_is_none_of_ours_is_recognised(greeting, told):
         ({"port": 70_000}, "port=70000"),
         ({"steps": 0}, "steps=0"),
         ({"level": -1.0}, "level"),
+        ({"temperature": -1.0}, "temperature"),
         ({"idle_timeout_s": 0.0}, "idle_timeout_s"),
         ({"max_clients": 0}, "max_clients=0"),
     ],
