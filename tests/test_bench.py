@@ -250,7 +250,8 @@ def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, mo
         outcomes.write(file, outcomes.Line("Lift", "led", seed, 150, before, after))
     outcomes.write(file, outcomes.Line("Stack", "sparse", 0, 0, "10", "00"))
     outcomes.write(file, outcomes.Line("Stack", "sparse", 0, 0, "10", "11", 32))
-    assert len(file.read_text().splitlines()) == 5
+    outcomes.write(file, outcomes.Line("Stack", "sparse", 0, 0, "10", "01", 32, temperature=0.5))
+    assert len(file.read_text().splitlines()) == 6
     monkeypatch.setattr(sys, "argv", ["outcomes.py", str(file)])
     outcomes.main()
     rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines()[2:]]
@@ -258,11 +259,13 @@ def test_outcomes_add_up_to_a_table_and_the_latest_of_a_seed_counts(tmp_path, mo
         *("Lift, `led`, 150 rollouts, 0", "Lift, `led`, 150 rollouts, 1"),
         *("**Lift, `led`, 150 rollouts, all**", "Stack, `sparse`, 0"),
         "Stack, `sparse`, 32 heat maps, 0",  # another policy, and so another row
+        "Stack, `sparse`, 32 heat maps, temperature 0.5, 0",
     ]
     assert [row[1:3] for row in rows] == [
         ["4", "25 %"],
         ["4", "50 %"],
         ["8", "37.5 %"],
+        ["2", "50 %"],
         ["2", "50 %"],
         ["2", "50 %"],
     ]
@@ -283,6 +286,6 @@ def test_the_tables_of_the_documentation_are_those_of_the_outcomes(file, page):
 
 @pytest.mark.parametrize("name", list(rl_rollouts.ARMS))
 def test_every_arm_of_practice_has_settings_that_exist(name, tmp_path):
-    cell = rl_rollouts.Cell(None, "Lift", 0, 2, tmp_path)
+    cell = rl_rollouts.Cell(None, "Lift", 0, 2, tmp_path, cells.Manner())
     config = cell.config(name)
     assert config.way().once == (config.rl.algorithm in ("ppo", "grpo", "nft"))

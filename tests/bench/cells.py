@@ -17,17 +17,22 @@ from robostack.stages import CollectConfig
 
 
 @dataclass(frozen=True)
-class Sight:
-    """How the policies of a benchmark see."""
+class Manner:
+    """How the policies of a benchmark see and act."""
 
     points: int = SmallConfig().points  # heat maps
     cameras: str = ""  # name=edge [px], ...; "": the task's own, of 64 px
+    temperature: float = 1.0  # at which they are evaluated (runner.temperature)
 
     def env(self, task: str) -> EnvConfig:
         if not self.cameras:
             return EnvConfig(task=task)
         named = [each.split("=") for each in self.cameras.split(",")]
         return EnvConfig(task=task, cameras={name: int(edge) for name, edge in named})
+
+    def tested(self, name: str) -> str:
+        """What the folder of an arm's evaluation is called."""
+        return f"{name}-eval" + (f"-{self.temperature:g}" if self.temperature != 1 else "")
 
 
 def parser(
@@ -46,8 +51,10 @@ def parser(
     made.add_argument("--seeds", type=int, help="instead of each task's own number")
     made.add_argument("--seed", type=int, help="this one only")
     heat, other = "heat maps of the policies (policy.small.points)", "others than the task's own"
-    made.add_argument("--points", type=int, default=Sight().points, help=heat)
+    made.add_argument("--points", type=int, default=Manner().points, help=heat)
     made.add_argument("--cameras", default="", type=_cameras, metavar="NAME=PX,...", help=other)
+    cool = "at which policies are evaluated (runner.temperature)"
+    made.add_argument("--temperature", type=float, default=1.0, help=cool)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
 
@@ -66,7 +73,7 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
     if args.quick and also:
         made.error(f"--quick is one cell of its own; leave {', '.join(also)} out, or --quick")
     args.episodes = args.episodes or (100 if args.quick else 200)
-    args.sight = Sight(args.points, args.cameras)
+    args.manner = Manner(args.points, args.cameras, args.temperature)
     return args
 
 
@@ -83,13 +90,13 @@ def clone(
     seed: int,
     demos: int,
     steps: int,
-    sight: Sight,
+    manner: Manner,
     openings: float = BCConfig().openings,
 ) -> None:
     """`out`/bc, cloned for so many steps from so many demonstrations, which are `out`/demos."""
     collecting = CollectConfig(seeds=demos, first_seed=1_000 * seed)
     stages.collect(arena, collecting, out / "demos", existing="reuse")
     cloning = BCConfig(steps=steps, openings=openings)
-    small = replace(cloning.policy.small, points=sight.points)
+    small = replace(cloning.policy.small, points=manner.points)
     cloning = replace(cloning, policy=replace(cloning.policy, small=small))
     stages.train_bc(cloning, [out / "demos"], out / "bc", seed, existing="reuse")

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from cells import Sight, chosen, clone, parsed, parser
+from cells import Manner, chosen, clone, parsed, parser
 from dpo_arms import ARMS, SETS, TASKS, TOLD, Arm
 from outcomes import Line, gain, told, write
 
@@ -49,8 +49,11 @@ LOOKS = 20  # chunks of which the latency is the median
 class Cell:
     """One seed of one task: everything that its arms share, and each of them."""
 
-    def __init__(self, arena: Arena, task: str, seed: int, episodes: int, out: Path):
+    def __init__(
+        self, arena: Arena, task: str, seed: int, episodes: int, out: Path, manner: Manner
+    ):
         self.arena, self.task, self.setting, self.seed = arena, task, TASKS[task], seed
+        self.manner = manner
         self.evaluation = EvaluateConfig(episodes=episodes)
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
         self._rewards: dict[str, str] = {}
@@ -61,7 +64,7 @@ class Cell:
             self.arena,
             replace(self.evaluation, runner=self.runner(name)),
             self.out / (ARMS.get(name, Arm()).acts or name),
-            self.out / f"{name}-eval",
+            self.out / self.manner.tested(name),
             existing="reuse",
             label=f"{self.out.parent.name} {self.seed} {name}",
             pictures=False,
@@ -70,15 +73,16 @@ class Cell:
 
     def runner(self, name: str) -> RunnerConfig:
         """How the policy of an arm acts."""
-        arm = ARMS.get(name, Arm())
+        arm, plain = ARMS.get(name, Arm()), RunnerConfig(temperature=self.manner.temperature)
         if arm.guide:
-            return RunnerConfig(guide=str((self.out / "guides" / arm.guide).resolve()))
+            return replace(plain, guide=str((self.out / "guides" / arm.guide).resolve()))
         if not arm.judge:
-            return RunnerConfig()
+            return plain
         own = self.out / arm.judge
         judge = own if own.is_dir() else self.out / "rewards" / arm.judge
         reference = str((self.out / "bc").resolve()) if judge == own else ""
-        return RunnerConfig(best_of=arm.best_of, judge=str(judge.resolve()), reference=reference)
+        judged = {"judge": str(judge.resolve()), "reference": reference}
+        return replace(plain, best_of=arm.best_of, **judged)
 
     def latency(self, name: str) -> dict[str, float]:
         """What choosing costs: medians [ms] of a chunk of the policy that acts in an arm, as it
@@ -195,18 +199,18 @@ def play(
     arms: list[str],
     seeds: range,
     episodes: int,
-    sight: Sight,
+    manner: Manner,
     out: Path,
     record: Path | None,
 ) -> tuple[dict, dict]:
     """{"bc" or arm: outcomes i64[seeds, episodes]}, and the latencies of arms that choose."""
     found: dict[str, list] = {name: [] for name in ("bc", *arms)}
     costs: dict[str, dict] = {}
-    with Arena(sight.env(task)) as arena:
+    with Arena(manner.env(task)) as arena:
         for seed in seeds:
-            cell = Cell(arena, task, seed, episodes, out)
+            cell = Cell(arena, task, seed, episodes, out, manner)
             setting = cell.setting
-            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight, setting.openings)
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, manner, setting.openings)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
@@ -215,7 +219,7 @@ def play(
                     costs[name] = cell.latency(name)
                 if record and name != "bc":
                     ends = told(found["bc"][-1]), told(found[name][-1])
-                    write(record, Line(task, name, seed, 0, *ends, **asdict(sight)))
+                    write(record, Line(task, name, seed, 0, *ends, **asdict(manner)))
                 rates = " ".join(f"{n} {np.mean(o):.3f}" for n, o in found.items() if o)
                 print(f"{task}: {rates}", file=sys.stderr, flush=True)
     return {name: np.array(outcomes) for name, outcomes in found.items()}, costs
@@ -241,7 +245,7 @@ def main() -> None:
         out, results = args.out or Path(scratch), {}
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found, costs = play(task, arms, seeds, args.episodes, args.sight, out, args.record)
+            found, costs = play(task, arms, seeds, args.episodes, args.manner, out, args.record)
             sft = found["bc"]
             about = {"task": task, "sft_success": float(sft.mean()), "seeds": len(seeds)}
             about |= {"sft_by_seed": sft.mean(1).tolist(), "episodes": sft.size}

@@ -32,12 +32,14 @@ class Line:
     after: str
     points: int = 0  # heat maps of the policy (policy.small.points)
     cameras: str = ""  # that it sees by, if not the task's own of 64 px (env.cameras)
+    temperature: float = 1.0  # at which it was evaluated (runner.temperature)
     code: str = ""  # version
     day: str = ""
 
     @property
     def key(self) -> tuple:
-        return self.task, self.arm, self.points, self.cameras, self.rollouts, self.seed
+        how = self.points, self.cameras, self.temperature
+        return self.task, self.arm, *how, self.rollouts, self.seed
 
 
 def told(outcomes: Iterable) -> str:
@@ -102,9 +104,10 @@ def table(lines: list[Line]) -> str:
     arms: dict[tuple, list[Line]] = {}
     for line in lines:
         arms.setdefault(line.key[:-1], []).append(line)
-    for (task, arm, points, cameras, rollouts), each in arms.items():
+    for (task, arm, points, cameras, temperature, rollouts), each in arms.items():
         name = f"{task}, `{arm}`" + (f", {points} heat maps" if points else "")
         name += f" ({cameras})" if cameras else ""
+        name += f", temperature {temperature:g}" if temperature != 1 else ""
         name += f", {rollouts} rollouts" if rollouts else ""
         rows += [_row(f"{name}, {line.seed}", [line]) for line in each]
         same = len({len(line.after) for line in each}) == 1

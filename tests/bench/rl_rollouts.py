@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cells import Sight, chosen, clone, parsed, parser
+from cells import Manner, chosen, clone, parsed, parser
 from outcomes import Line, gain, told, write
 
 from robostack import config as configs
@@ -30,6 +30,7 @@ from robostack.learn.rl import LIKELIHOOD
 from robostack.learn.run import write_json
 from robostack.policy.vla import VLAConfig
 from robostack.sim.arena import Arena
+from robostack.sim.worker import RunnerConfig
 from robostack.stages import CollectConfig, EvaluateConfig
 
 
@@ -91,9 +92,12 @@ EXPLORE = 0.025  # by which rollouts are pulled aside, where no likelihood is as
 class Cell:
     """One seed of one task: its cloned policy, and each arm that goes on from there."""
 
-    def __init__(self, arena: Arena, task: str, seed: int, episodes: int, out: Path):
-        self.arena, self.setting, self.seed = arena, TASKS[task], seed
-        self.evaluation = EvaluateConfig(episodes=episodes)
+    def __init__(
+        self, arena: Arena, task: str, seed: int, episodes: int, out: Path, manner: Manner
+    ):
+        self.arena, self.setting, self.seed, self.manner = arena, TASKS[task], seed, manner
+        acting = RunnerConfig(temperature=manner.temperature)
+        self.evaluation = EvaluateConfig(episodes=episodes, runner=acting)
         self.out = out / task.replace("/", "-") / f"seed-{seed}"
         self.label = f"{task} {seed}"
 
@@ -146,7 +150,7 @@ class Cell:
                 self.arena,
                 self.evaluation,
                 policies[count],
-                self.out / f"{name}-eval" / f"{count:04d}",
+                self.out / self.manner.tested(name) / f"{count:04d}",
                 existing="reuse",
                 label=f"{self.label} {name} after {count}",
                 pictures=False,
@@ -160,18 +164,18 @@ def play(
     arms: list[str],
     seeds: range,
     episodes: int,
-    sight: Sight,
+    manner: Manner,
     out: Path,
     every: bool,
     record: Path | None,
 ) -> dict:
     """{"bc" or arm: {rollouts: outcomes i64[seeds, episodes]}}"""
     found: dict[str, dict[int, list]] = {name: {} for name in ("bc", *arms)}
-    with Arena(sight.env(task)) as arena:
+    with Arena(manner.env(task)) as arena:
         for seed in seeds:
-            cell = Cell(arena, task, seed, episodes, out)
+            cell = Cell(arena, task, seed, episodes, out, manner)
             setting = cell.setting
-            clone(arena, cell.out, seed, setting.demos, setting.cloning, sight)
+            clone(arena, cell.out, seed, setting.demos, setting.cloning, manner)
             for name in found:
                 if name != "bc":
                     cell.learn(name)
@@ -179,7 +183,7 @@ def play(
                     found[name].setdefault(count, []).append(outcomes)
                     if record and name != "bc":
                         ends = told(found["bc"][0][-1]), told(outcomes)
-                        write(record, Line(task, name, seed, count, *ends, **asdict(sight)))
+                        write(record, Line(task, name, seed, count, *ends, **asdict(manner)))
                 rates = {c: f"{np.mean(o[-1]):.3f}" for c, o in found[name].items()}
                 print(f"{task}, seed {seed}, {name}: {rates}", file=sys.stderr, flush=True)
     return {name: {c: np.array(o) for c, o in by.items()} for name, by in found.items()}
@@ -208,7 +212,9 @@ def main() -> None:
         out = args.out or Path(scratch)
         for task in tasks:
             seeds = chosen(args, TASKS[task].seeds)
-            found = play(task, arms, seeds, args.episodes, args.sight, out, args.curve, args.record)
+            found = play(
+                task, arms, seeds, args.episodes, args.manner, out, args.curve, args.record
+            )
             start = found.pop("bc")[0]
             about = {"task": task, "start_success": float(start.mean()), "seeds": len(seeds)}
             about["start_ci95"] = list(wilson(int(start.sum()), start.size))
