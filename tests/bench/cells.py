@@ -22,7 +22,7 @@ class Manner:
 
     points: int = SmallConfig().points  # heat maps
     cameras: str = ""  # name=edge [px], ...; "": the task's own, of 64 px
-    temperature: float = 1.0  # at which they are evaluated (runner.temperature)
+    temperature: float = 1.0  # runner.temperature, of practice, too, where no likelihood is asked
 
     def env(self, task: str) -> EnvConfig:
         if not self.cameras:
@@ -30,9 +30,9 @@ class Manner:
         named = [each.split("=") for each in self.cameras.split(",")]
         return EnvConfig(task=task, cameras={name: int(edge) for name, edge in named})
 
-    def tested(self, name: str) -> str:
-        """What the folder of an arm's evaluation is called."""
-        return f"{name}-eval" + (f"-{self.temperature:g}" if self.temperature != 1 else "")
+    def called(self, name: str) -> str:
+        """The folder of what an arm does in this manner."""
+        return name + (f"-{self.temperature:g}" if self.temperature != 1 else "")
 
 
 def parser(
@@ -53,7 +53,7 @@ def parser(
     heat, other = "heat maps of the policies (policy.small.points)", "others than the task's own"
     made.add_argument("--points", type=int, default=Manner().points, help=heat)
     made.add_argument("--cameras", default="", type=_cameras, metavar="NAME=PX,...", help=other)
-    cool = "at which policies are evaluated (runner.temperature)"
+    cool = "at which policies practise and are evaluated (runner.temperature)"
     made.add_argument("--temperature", type=float, default=1.0, help=cool)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made

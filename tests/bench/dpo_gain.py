@@ -64,7 +64,7 @@ class Cell:
             self.arena,
             replace(self.evaluation, runner=self.runner(name)),
             self.out / (ARMS.get(name, Arm()).acts or name),
-            self.out / self.manner.tested(name),
+            self.out / self.manner.called(f"{name}-eval"),
             existing="reuse",
             label=f"{self.out.parent.name} {self.seed} {name}",
             pictures=False,

@@ -106,11 +106,16 @@ class Cell:
         counts = {n: getattr(self.setting, n) for n in ("iterations", "episodes", "updates")}
         changed = counts | {"first_seed": 50_000 + 1_000 * self.seed, "keep": True} | own
         rl = configs.build(type(base.rl), configs.to_dict(base.rl) | changed)
-        explore = 0.0 if rl.algorithm in LIKELIHOOD else EXPLORE
-        return replace(base, rl=rl, runner=replace(base.runner, explore=explore))
+        free = {"explore": EXPLORE, "temperature": self.manner.temperature}
+        own = {} if rl.algorithm in LIKELIHOOD else free
+        return replace(base, rl=rl, runner=replace(base.runner, **own))
+
+    def folder(self, name: str) -> Path:
+        """Of what an arm learns; cloning does not act."""
+        return self.out / (name if name == "bc" or name in CLONED else self.manner.called(name))
 
     def learn(self, name: str) -> None:
-        folder, demos = self.out / name, [self.out / "demos"]
+        folder, demos = self.folder(name), [self.out / "demos"]
         if name in CLONED:
             self.clone_longer(name, folder, demos)
             return
@@ -132,7 +137,7 @@ class Cell:
 
     def policies(self, name: str) -> dict[int, Path]:
         """By the number of rollouts that each learned from."""
-        folder = self.out / name
+        folder = self.folder(name)
         if name == "bc":
             return {0: folder}
         if name in CLONED:
@@ -150,7 +155,7 @@ class Cell:
                 self.arena,
                 self.evaluation,
                 policies[count],
-                self.out / self.manner.tested(name) / f"{count:04d}",
+                self.out / self.manner.called(f"{name}-eval") / f"{count:04d}",
                 existing="reuse",
                 label=f"{self.label} {name} after {count}",
                 pictures=False,
