@@ -27,6 +27,7 @@ from robostack.sim.worker import RunnerConfig
 from robostack.stages import EvaluateConfig, Simulated, require_policy, success_of, train_reward
 from robostack.types import Episode
 
+TRIED = ("execute", "steps", "temperature")  # of a runner: what trials do as rollouts do
 ACTING = ("execute", "steps", "level")  # of a runner: what a rollout's likelihood depends on
 
 
@@ -67,11 +68,11 @@ class TrainRLConfig:
 
     def trying(self) -> EvaluateConfig:
         """How trials are made: where nothing else is said, chunks are executed for as long and
-        sampled in as many steps as in rollouts."""
+        sampled in as many steps and at the same temperature as in rollouts."""
         if self.trials.runner != RunnerConfig():
             return self.trials
-        own = replace(RunnerConfig(), execute=self.runner.execute, steps=self.runner.steps)
-        return replace(self.trials, runner=own)
+        way = {name: getattr(self.runner, name) for name in TRIED}
+        return replace(self.trials, runner=RunnerConfig(**way))
 
     def way(self) -> RunnerConfig:
         """How rollouts are executed. Raises ValueError where they could not be learned from."""

@@ -181,6 +181,7 @@ def test_learned_rewards_go_on_learning_from_the_rollouts(cloned, tmp_path, caps
 
 MISTAKES = [
     (["rl.algorithm=ppo", "runner.explore=0.1"], "needs the likelihood of what was drawn"),
+    (["rl.algorithm=grpo", "runner.temperature=0.5"], "needs the likelihood of what was drawn"),
     (["rl.algorithm=ppo", "runner.level=0"], "expected runner.level above 0"),
     (["rl.algorithm=grpo", "rl.episodes=3"], "expected a multiple of group.tries=2"),
     (["rl.algorithm=reinforce"], "awr, filtered, ppo, grpo, nft, rlpd"),
@@ -212,8 +213,9 @@ def test_mistakes_get_one_clear_line_and_leave_nothing_behind(
 
 
 def test_trials_execute_what_rollouts_do_unless_they_are_told_otherwise():
-    config = practising.TrainRLConfig(runner=RunnerConfig(execute=4, steps=3, level=0.5))
-    assert config.trying().runner == RunnerConfig(execute=4, steps=3)
+    acting = {"execute": 4, "steps": 3, "temperature": 0.5}
+    config = practising.TrainRLConfig(runner=RunnerConfig(**acting, level=0.5))
+    assert config.trying().runner == RunnerConfig(**acting)
     own = RunnerConfig(execute=2)
     other = replace(config, trials=replace(config.trials, runner=own))
     assert other.trying() == other.trials
