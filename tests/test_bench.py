@@ -116,6 +116,13 @@ def test_cameras_that_are_none_are_refused(monkeypatch, capsys):
     )
 
 
+def test_a_temperature_that_is_none_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dpo_gain.py", "--temperature", "-1"])
+    with pytest.raises(SystemExit):
+        dpo_gain.main()
+    assert "--temperature: temperature=-1: expected 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", list(dpo_gain.ARMS))
 def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     arm = dpo_gain.ARMS[name]

@@ -11,6 +11,7 @@ from pathlib import Path
 from robostack import stages
 from robostack.learn.bc import BCConfig
 from robostack.policy.backbone import SmallConfig
+from robostack.policy.chunking import require_temperature
 from robostack.sim.arena import Arena
 from robostack.sim.env import EnvConfig
 from robostack.stages import CollectConfig
@@ -54,7 +55,7 @@ def parser(
     made.add_argument("--points", type=int, default=Manner().points, help=heat)
     made.add_argument("--cameras", default="", type=_cameras, metavar="NAME=PX,...", help=other)
     cool = "at which policies practise and are evaluated (runner.temperature)"
-    made.add_argument("--temperature", type=float, default=1.0, help=cool)
+    made.add_argument("--temperature", type=_temperature, default=1.0, metavar="T", help=cool)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
 
@@ -63,6 +64,14 @@ def _cameras(text: str) -> str:
     if text and not re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text):
         raise argparse.ArgumentTypeError(f"expected name=pixels, with commas between, got {text!r}")
     return ",".join(sorted(text.split(",")))
+
+
+def _temperature(text: str) -> float:
+    try:
+        require_temperature(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return float(text)
 
 
 def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
