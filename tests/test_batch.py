@@ -107,11 +107,6 @@ def test_a_served_policy_plays_the_very_episodes_of_its_folder(tmp_path, policy)
         cooler = {"runner": replace(RUNNER, temperature=0.5)}
         found = evaluate(tmp_path / "cooler", (served.url,), config=cooler)
         assert "temperature=0.5, give the same" in found["problems"][0]["what"]
-    sampling = {"steps": 1, "temperature": 0.5}
-    with serving(VLA.load(policy), print_of_weights=fingerprint(policy), **sampling) as served:
-        for name, acting in (("cool", policy), ("served", served.url)):
-            evaluate(tmp_path / name, (f"bc={acting}",), config=cooler)
-        assert rows(tmp_path / "cool") == rows(tmp_path / "served")
 
 
 def test_pictures_are_made_of_what_ended_and_none_where_none_are_wanted(tmp_path):
