@@ -123,6 +123,17 @@ def test_a_temperature_that_is_none_is_refused(monkeypatch, capsys):
     assert "--temperature: temperature=-1: expected 0" in capsys.readouterr().err
 
 
+def test_a_camera_that_the_scene_lacks_is_told_in_a_line(tmp_path, monkeypatch):
+    words = ["--task", "Lift", "--seed", "0", "--cameras", "ceiling=64", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["tests/bench/rl_rollouts.py", *words])
+    with pytest.raises(SystemExit) as told:
+        cells.ended(rl_rollouts.main)
+    said = str(told.value)
+    assert said.startswith("rl_rollouts.py: ") and "agentview" in said
+    assert "unknown camera 'ceiling'; this scene has" in said
+    assert "\n" not in said
+
+
 @pytest.mark.parametrize("name", list(dpo_gain.ARMS))
 def test_every_arm_differs_from_the_main_one_in_settings_that_exist(name):
     arm = dpo_gain.ARMS[name]

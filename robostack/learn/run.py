@@ -229,8 +229,12 @@ def _differences(before: Any, now: Any, key: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             row
-            for name in now
-            for row in _differences(before.get(name), now[name], f"{key}.{name}" if key else name)
+            for name, value in now.items()
+            for row in _differences(
+                before.get(name, None if value is None else "no key of the version that began"),
+                value,
+                f"{key}.{name}" if key else name,
+            )
         ]
     return [] if before == now else [f"{key} was {before}, is {now}"]
 

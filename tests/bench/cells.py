@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +60,16 @@ def parser(
     made.add_argument("--temperature", type=_temperature, default=1.0, metavar="T", help=cool)
     made.add_argument("--episodes", type=int, help="of an evaluation, instead of 200")
     return made
+
+
+def ended(main: Callable[[], None]) -> None:
+    """`main`, of which what went wrong is told in one line, as robostack's own commands do."""
+    try:
+        main()
+    except (ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("ROBOSTACK_DEBUG"):
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: {str(error).split(chr(10) * 2)[0]}")
 
 
 def _cameras(text: str) -> str:

@@ -90,6 +90,7 @@ LED = {
     "led winners": Arm({}, {"objective": "rwr"}, led=2),
     "led twice": Arm({}, {}, start="led", led=2),
     "led shuffled": Arm({"shuffle": True}, {}, led=2),
+    "led best of 8": Arm(best_of=8, judge="world_model", acts="led"),
 }
 METHOD = {
     "first chunk only": Arm({"clip": 0}, {}),

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from cells import Manner, chosen, clone, parsed, parser
+from cells import Manner, chosen, clone, ended, parsed, parser
 from dpo_arms import ARMS, SETS, TASKS, TOLD, Arm
 from outcomes import Line, gain, told, write
 
@@ -268,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

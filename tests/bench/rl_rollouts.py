@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cells import Manner, chosen, clone, parsed, parser
+from cells import Manner, chosen, clone, ended, parsed, parser
 from outcomes import Line, gain, told, write
 
 from robostack import config as configs
@@ -243,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

@@ -77,6 +77,11 @@ def test_other_settings_are_refused_and_the_changed_one_named(path, existing):
         run(path, seed=1, existing=existing)
     with pytest.raises(RunError, match="verb was train, is test"):
         Run(path, "test", {"lr": 0.1, "inner": {"steps": 3}}, existing=existing)
+    newer = {"lr": 0.1, "inner": {"steps": 3, "heat": 2}}  # of a version that knows more
+    with pytest.raises(RunError, match="inner.heat was no key of the version that began, is 2"):
+        run(path, newer, existing=existing)
+    newer["inner"]["heat"] = None
+    assert run(path, newer, existing=existing).done is None
 
 
 @pytest.mark.parametrize("existing", ["refuse", "reuse", "replace"])
