@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -171,6 +172,12 @@ def train(
     vla = policy_of(config, spec, start)
     data = windows_of(spec, vla.config.horizon, episodes)
     vla.learns(data.instructions)
+    if config.openings and len(data.instructions) == 1 and processes.main():
+        print(
+            f"warning: openings={config.openings:g}: all demonstrations have one instruction, so "
+            "first observations alone teach nothing about words; expected 0",
+            file=sys.stderr,
+        )
     if start is None or config.new_robot:
         fit_normalizers(vla, data)
     if config.tokens and vla.tokenizer is None:

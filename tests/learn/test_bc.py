@@ -106,6 +106,16 @@ def test_with_openings_alone_nothing_after_the_first_chunk_changes_a_weight(new_
     assert learned[0.5, "as they are"] != learned[0.5, "changed"]
 
 
+@pytest.mark.parametrize(
+    "share, tasks, warned",
+    [(0.5, ("a", "a"), True), (0.5, ("a", "b"), False), (0, ("a", "a"), False)],
+)
+def test_openings_of_one_instruction_are_told_to_be_none(share, tasks, warned, new_run, capsys):
+    episodes = [replace(e, task=tasks[k % 2]) for k, e in enumerate(EPISODES)]
+    bc.train(replace(CONFIG, openings=share, steps=1), SPEC, episodes, new_run("a"))
+    assert ("have one instruction" in capsys.readouterr().err) == warned
+
+
 def test_a_broken_policy_raises_before_anything_is_changed_or_saved(vla, new_run, weights):
     with torch.no_grad():
         vla.expert.action_out.bias[0] = torch.nan
