@@ -48,8 +48,8 @@ class Setting:
 
 TASKS = {
     "Lift": Setting(8, 1200, seeds=3),
-    "Stack": Setting(24, 2500),
-    "PickPlaceCan": Setting(16, 2000, iterations=5, episodes=50),
+    "Stack": Setting(60, 3000),
+    "PickPlaceCan": Setting(8, 2000, iterations=10, episodes=50),
     "metaworld/door-open-v3": Setting(4, 800, seeds=1),
     "metaworld/drawer-open-v3": Setting(4, 800, seeds=1),
     "metaworld/button-press-topdown-v3": Setting(4, 800, seeds=1),
