@@ -204,14 +204,23 @@ class Batch:
         self.ledger.read({policy.label: policy.fingerprint for policy in policies})
 
     def _env(self, cell: Cell) -> EnvConfig:
-        """A trained policy brings its cameras, unless the user names some."""
+        """A trained policy brings its cameras, unless the user names some. Raises ValueError for a
+        size of pictures that would be nobody's."""
         env = dataclasses.replace(
             self.config.env, task=cell.task, perturb=self.conditions[cell.condition]
         )
         policy = self.policies[cell.policy]
-        if policy.cameras and not env.cameras:
-            env = dataclasses.replace(env, cameras=policy.cameras)
-        return env
+        if not policy.cameras or env.cameras:
+            return env
+        idle = all(other.cameras for other in self.policies.values())
+        asked = idle and env.pixels != EnvConfig().pixels
+        if asked and set(policy.cameras.values()) != {env.pixels}:
+            seen = ", ".join(f"{name}: {size}" for name, size in policy.cameras.items())
+            raise ValueError(
+                f"env.pixels={env.pixels}: {policy.label} sees {{{seen}}}, and pixels are for "
+                "policies that bring no cameras; leave it out, or name env.cameras"
+            )
+        return dataclasses.replace(env, cameras=policy.cameras)
 
     def warnings(self) -> list[str]:
         """What a user should know of the policies before trusting the numbers."""

@@ -383,6 +383,11 @@ def test_a_policy_brings_its_cameras_unless_others_are_asked_for(tmp_path):
     asked = replace(SEEING, cameras={"agentview": 16})
     envs = evaluation(tmp_path / "b", (tmp_path, "random"), env=asked).envs
     assert [env.cameras for env in envs.values()] == [{"agentview": 16}] * 2
+    sized = replace(SEEING, cameras={}, pixels=32)
+    with pytest.raises(ValueError, match=r"pixels=32: .* sees \{frontview: 24\}"):
+        evaluation(tmp_path / "c", (tmp_path,), env=sized)
+    (env,) = evaluation(tmp_path / "d", (tmp_path,), env=replace(sized, pixels=24)).envs.values()
+    assert env.cameras == {"frontview": 24}
 
 
 def test_what_is_required_is_said_where_it_is_missed(capsys):
