@@ -16,7 +16,7 @@ from robostack.data.growing import Growing
 from robostack.data.normalize import Normalizer
 from robostack.rewards.eye import EyeConfig, make_eye
 from robostack.rewards.saved import RewardError, SavedReward
-from robostack.rewards.sight import Sight, require_words
+from robostack.rewards.sight import Sight, drawn, require_words
 from robostack.types import Episode, Observation, RobotSpec
 
 ELSEWHERE = (  # instructions of other tasks, where the data have too few to be mismatched
@@ -145,7 +145,7 @@ def require_pictures(episode: Episode) -> None:
     if not episode.images:
         raise RewardError("the episode has no pictures, and learned rewards look at pictures")
     require_words(episode.task)
-    Sight().take(episode.images, episode.states)
+    Sight(drawn(episode.spec)).take(episode.images, episode.states)
 
 
 class LearnedReward(nn.Module, SavedReward):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from robostack.rewards.saved import RewardError
-from robostack.types import Observation
+from robostack.types import Observation, RobotSpec
 
 LEAST = 6  # observations before a camera can be called dead: it may be slower than the control
 MOVED = 1e-3  # of any state, from which on a picture should change
@@ -19,11 +19,18 @@ def require_words(task: str) -> None:
         raise RewardError("the episode has no instruction")
 
 
-class Sight:
-    """The pictures of one try as it goes on."""
+def drawn(spec: RobotSpec) -> bool:
+    """Whether a simulator draws the pictures. They have no noise, so that a camera which the robot
+    has left, or has not reached, shows the very same again and is not dead."""
+    return "render" in spec.conventions
 
-    def __init__(self):
-        self._count = 0
+
+class Sight:
+    """The pictures of one try as it goes on. Of those that are `drawn` a camera alone may always
+    show the same, all of them together may not."""
+
+    def __init__(self, drawn: bool = False):
+        self._drawn, self._count = drawn, 0
         self._first: dict[str, np.ndarray] = {}
         self._frozen: set[str] = set()  # cameras that have only ever shown their first frame
         self._flat: set[str] = set()  # and those that have only ever shown one colour
@@ -49,7 +56,8 @@ class Sight:
         self._flat = {n for n in self._flat if (images[n] == images[n][:, :1, :1]).all()}
         if self._count < LEAST or not (self._high - self._low > MOVED).any():
             return
-        for name in sorted(self._flat | self._frozen):
+        alive = self._drawn and self._frozen != set(images)
+        for name in sorted(self._flat if alive else self._flat | self._frozen):
             what = "shows nothing: each of its" if name in self._flat else "is frozen: all its"
             same = "is of one colour" if name in self._flat else "are the same"
             raise RewardError(

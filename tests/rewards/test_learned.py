@@ -9,7 +9,7 @@ from fakes import SQUARE_SPEC, make_episode, square_episode
 
 from robostack.protocols import Reward
 from robostack.rewards.eye import EyeConfig, SmallEye
-from robostack.rewards.learned import RewardData, when_done
+from robostack.rewards.learned import RewardData, require_pictures, when_done
 from robostack.rewards.lessons import BLURRED, Lessons, label_done
 from robostack.rewards.load import LEARNED, load_reward
 from robostack.rewards.saved import CARD, WEIGHTS, RewardError, read_card
@@ -151,6 +151,23 @@ def test_a_camera_that_is_dead_while_the_state_moves_is_refused(reward):
             reward.score(dead(episode, shown))
         with pytest.raises(RewardError, match=why):
             RewardData([episode, dead(episode, shown)], reward.eye)
+
+
+def test_of_drawn_pictures_one_camera_may_always_show_the_same():
+    """As of a table that the arm has left. A real camera has noise, and never does."""
+    episode = square_episode(0)
+    top = episode.images["top"]
+    still = np.broadcast_to(top[8], top.shape).copy()
+    spec = replace(episode.spec, cameras={"top": (32, 32), "side": (32, 32)})
+    drawn = replace(spec, conventions=spec.conventions | {"render": "lean"})
+    left = replace(episode, spec=drawn, images={"top": top, "side": still})
+    require_pictures(left)
+    with pytest.raises(RewardError, match="camera 'side' is frozen"):
+        require_pictures(replace(left, spec=spec))
+    with pytest.raises(RewardError, match="camera 'side' is frozen"):
+        require_pictures(replace(left, images={"top": still, "side": still}))
+    with pytest.raises(RewardError, match="camera 'side' shows nothing"):
+        require_pictures(replace(left, images={"top": top, "side": 0 * still}))
 
 
 @ALL
