@@ -73,8 +73,8 @@ LONGER = {
     "sparse-longer": MAIN["sparse"] | {"updates": 500},
 }
 ALGORITHMS = {
-    "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-4},
-    "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-4, "episodes": 32},
+    "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-5},
+    "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-5, "episodes": 32},
     "nft": {"algorithm": "nft", "lr": 1e-4},
     "rlpd": {"algorithm": "rlpd", "updates": 600},
 }
