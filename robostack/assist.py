@@ -24,7 +24,7 @@ from robostack.rewards.keypoints.lead import lead
 from robostack.rewards.keypoints.tracks import KeypointError
 from robostack.types import RobotSpec, Step
 
-PLACE = ("dx", "dy", "dz")
+PLACE, TURN = ("dx", "dy", "dz"), "rz"
 FINGERS = "gripper"
 COIN = 1  # so that whose fingers are led does not go with the way in which they are pulled aside
 FRAMES = ("base", "world")  # of actions, and both are the keypoints' own in simulation
@@ -131,9 +131,11 @@ class Assisted:
         self._alone = self._alone + 1 if self._stuck else 0
         told, done = lead(self._program, self._tracks, self._alone), self.spec.clip(action)
         share, fingers = (1.0, True) if self._stuck else (self.share, self.fingers)
-        wanted = np.clip(told.way / self.spec.unit("m"), -1, 1)
+        wanted = told.way / self.spec.unit("m")
+        if len(self._rows) > len(PLACE):
+            wanted = np.append(wanted, told.turn / self.spec.unit("rad"))
         own = done[self._rows]
-        blend = own + share * (wanted - own)
+        blend = own + share * (np.clip(wanted, -1, 1) - own)
         done[self._rows] = np.where(np.isfinite(wanted), blend, own)
         if fingers and np.isfinite(told.fingers):
             done[self._fingers] = told.fingers
@@ -156,7 +158,8 @@ class Assisted:
 
 
 def _rows(spec: RobotSpec) -> tuple[list[int], int]:
-    """Of the actions, those that move the hand along x, y and z, and the fingers'."""
+    """Of the actions, those that move the hand along x, y and z and, where it can be, turn it
+    about the vertical, and the fingers'."""
     names = spec.action_names
     missing = [name for name in (*PLACE, FINGERS) if name not in names]
     if missing or spec.conventions.get("frame") not in FRAMES or spec.unit("m") is None:
@@ -165,4 +168,5 @@ def _rows(spec: RobotSpec) -> tuple[list[int], int]:
             f"in the frame {' or '.join(FRAMES)}; {spec.robot} has {', '.join(names)} and "
             f"{spec.conventions}"
         )
-    return [names.index(name) for name in PLACE], names.index(FINGERS)
+    turns = [names.index(TURN)] if TURN in names and spec.unit("rad") else []
+    return [names.index(name) for name in PLACE] + turns, names.index(FINGERS)

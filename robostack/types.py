@@ -147,6 +147,9 @@ class Observation:
             _check(f"Observation.images[{name}]", image, np.uint8, (None, None, 3))
 
 
+CONTACTS = ("contact0", "contact1")  # keypoints: where two fingers best touch what they take
+
+
 @dataclass(frozen=True)
 class Step:
     """The answer of an environment to one action. It carries no reward: judging is not its job.

@@ -15,9 +15,10 @@ from robostack.sim.profiles import make_renderer
 from robostack.sim.scene import Scene
 from robostack.sim.tasks import TASKS
 from robostack.sim.tasks.task import Task
-from robostack.types import RobotSpec
+from robostack.types import CONTACTS, RobotSpec
 
 CONTROL_HZ = 20
+FACE = 0.02  # [m] from the middle of what is taken to where a finger touches it
 log = logging.getLogger(__name__)
 _POSE = (
     *("gripper_x", "gripper_y", "gripper_z"),
@@ -200,6 +201,10 @@ class RobosuiteEnv(SimEnv):
             points[name] = self.data.site_xpos[robot.eef_site_id[arm]].copy()
         if self.task.support is not None:
             points["support"] = np.asarray(self.task.support(self._suite))
+        if self.task.grip is not None:
+            place, turn = self.task.grip(scene)()
+            for name, side in zip(CONTACTS, (-FACE, FACE)):
+                points[name] = place + side * turn[:, 0]  # fingers open along x
         return points
 
     def _match_looks(self) -> None:

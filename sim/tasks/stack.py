@@ -7,6 +7,7 @@ import numpy as np
 from robostack.sim.experts import (
     CLOSE,
     OPEN,
+    Goal,
     brought,
     go,
     hold,
@@ -20,6 +21,10 @@ from robostack.sim.scene import Scene
 from robostack.sim.tasks.task import Task
 
 
+def grip(scene: Scene) -> Goal:
+    return on_beside(scene, "cubeA_main", "cubeB_main")
+
+
 def expert(scene: Scene) -> Iterator[np.ndarray]:
     def over(height: float):
         to = brought(scene, "cubeA_main", lambda: scene.point("cubeB_main") + [0, 0, height])
@@ -27,7 +32,7 @@ def expert(scene: Scene) -> Iterator[np.ndarray]:
 
     held = holds(scene, "cubeA_main", within=0.04)
     while True:
-        yield from take(scene, on_beside(scene, "cubeA_main", "cubeB_main"), 0.09, height=0.14)
+        yield from take(scene, grip(scene), 0.09, height=0.14)
         yield from go(scene, over(0.10), CLOSE, tolerance=0.008, steps=80, while_=held)
         yield from go(scene, over(0.047), CLOSE, tolerance=0.005, steps=40, while_=held)
         yield from hold(scene, OPEN, 8)
@@ -41,5 +46,6 @@ TASK = Task(
     keypoints={"object": "cubeA_main", "target": "cubeB_main"},
     horizon=160,
     expert=expert,
+    grip=grip,
     dense=True,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robostack.sim.experts import Goal
 from robostack.sim.scene import Scene
 
 Expert = Callable[[Scene], Iterator[np.ndarray]]  # yields legal actions f32[A]
@@ -28,6 +29,7 @@ class Task:
     horizon: int  # control steps a policy is given
     expert: Expert | None = None
     support: Callable[[Any], np.ndarray] | None = table_top  # what the object rests on at first
+    grip: Callable[[Scene], Goal] | None = None  # how a hand best takes the object
     arms: int = 1
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
     spacious: bool = True  # whether objects may start in a wider range than robosuite's

@@ -22,6 +22,7 @@ from robostack.types import Episode, RobotSpec
 
 THING = "thing:"  # how the points of things that go by a name begin
 OPENING = "gripper_opening"  # the state [m] that tells a closed gripper from an open one
+ACROSS = ("gripper_xx", "gripper_xy", "gripper_xz")  # the axis along which fingers open
 
 
 class Source(Protocol):
@@ -176,7 +177,8 @@ def tracked(points: Points, states: np.ndarray, task: str, spec: RobotSpec) -> T
     """What a program looks at, of points f32[T+1, 3] by name and states f32[T+1, S]."""
     names = spec.state_names
     opening = states[:, names.index(OPENING)] if OPENING in names else None
-    return Tracks(asked_for(points, task), spec.control_hz, opening)
+    across = states[:, [names.index(n) for n in ACROSS]] if {*ACROSS} <= {*names} else None
+    return Tracks(asked_for(points, task), spec.control_hz, opening, across)
 
 
 def asked_for(points: Points, task: str) -> Points:

@@ -4,8 +4,10 @@ A program says what counts, not how it is done, but its routes and what must hol
 the hand goes along the route of the present stage, by pure pursuit of a place a little further
 than the nearest one; on a stage without one it comes over what it shall hold, or raises what is
 to be higher. The fingers are open on the way to a thing, shut while it must be held, and open where
-it is let go. How the hand is turned no program says, nor when it closes around a thing. Where
-nobody else acts who would know, it goes down over the thing and closes where it comes no further.
+it is let go. How the hand is turned no program says; where two more points tell at which places the
+fingers best touch a thing (`CONTACTS`), the hand comes over their middle and turns to them. When it
+closes around a thing nobody says. Where nobody else acts who would know, it goes down over the
+thing and closes where it comes no further.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import numpy as np
 from robostack.rewards.keypoints.constraints import Above, Apart, Held, Released
 from robostack.rewards.keypoints.program import Leg, Program
 from robostack.rewards.keypoints.tracks import WINDOW, Tracks
+from robostack.types import CONTACTS
 
 AHEAD = 0.05  # [m] further than the nearest place of a route
 SPARE = 0.02  # [m] higher than what must stay that high
+HAND = "gripper"
 OPEN, SHUT = -1.0, 1.0
 OVER, SETTLED = 0.01, 0.003  # [m] aside of a thing, and by which a hand rises or sinks that rests
+TURNED = 0.2  # [rad] from how it should be, up to which a hand goes down around a thing
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Lead:
 
     way: np.ndarray  # f64[3] [m], by which the hand should be elsewhere
     fingers: float = np.nan  # OPEN or SHUT
+    turn: float = np.nan  # [rad] about the vertical
 
 
 FREE = Lead(np.full(3, np.nan))
@@ -50,7 +56,10 @@ def lead(program: Program, tracks: Tracks, alone: int = 0) -> Lead:
     for each in leg.stage.keep:
         if isinstance(each, Above):
             way[2] = max(way[2], each.value(tracks)[-1] + SPARE)
-    return Lead(way, SHUT if letting_go or _held(leg.stage.keep) else OPEN)
+    if letting_go or _held(leg.stage.keep):
+        return Lead(way, SHUT)
+    comes = leg.stage.route.mover == HAND
+    return Lead(way, OPEN, _turn(tracks) if comes else np.nan)
 
 
 def _arrived(leg: Leg, tracks: Tracks, letting_go: list) -> bool:
@@ -61,27 +70,45 @@ def _arrived(leg: Leg, tracks: Tracks, letting_go: list) -> bool:
 
 
 def _without_route(leg: Leg, tracks: Tracks, alone: int) -> Lead:
-    way, stage = FREE.way.copy(), leg.stage
+    way, turn, stage = FREE.way.copy(), np.nan, leg.stage
     for each in stage.goal:
         if isinstance(each, Held) and alone:
             return _grasp(each, tracks, alone)
         if isinstance(each, Held):
-            way[:2] = (tracks[each.a] - tracks[each.gripper])[-1, :2]
+            way[:2] = (_taken(each, tracks) - tracks[each.gripper][-1])[:2]
+            turn = _turn(tracks)
         elif isinstance(each, Above):
             way[2] = max(each.value(tracks)[-1], 0) + AHEAD
-    return Lead(way, SHUT if _held(stage.keep) else np.nan)
+    return Lead(way, SHUT if _held(stage.keep) else np.nan, turn)
 
 
 def _grasp(held: Held, tracks: Tracks, alone: int) -> Lead:
     """Down around a thing, shut where the hand rests; up again with what closed around nothing."""
-    hand = tracks[held.gripper]
-    way = tracks[held.a][-1] - hand[-1]
+    hand, turn = tracks[held.gripper], _turn(tracks)
+    way = _taken(held, tracks) - hand[-1]
     if tracks.opening is not None and tracks.opening[-1] < held.shut:
-        return Lead(np.array([*way[:2], AHEAD]), OPEN)
-    if np.linalg.norm(way[:2]) > OVER:
-        return Lead(np.array([*way[:2], 0.0]), OPEN)
+        return Lead(np.array([*way[:2], AHEAD]), OPEN, turn)
+    if np.linalg.norm(way[:2]) > OVER or abs(turn) > TURNED:
+        return Lead(np.array([*way[:2], 0.0]), OPEN, turn)
     rests = alone > WINDOW and np.ptp(hand[-WINDOW:, 2]) < SETTLED
-    return Lead(way, SHUT if rests else OPEN)
+    return Lead(way, SHUT if rests else OPEN, turn)
+
+
+def _taken(held: Held, tracks: Tracks) -> np.ndarray:
+    """Where the hand takes a thing f64[3]: between the contacts, or else in the middle."""
+    known = tracks.points.keys() >= set(CONTACTS)
+    return np.mean([tracks[name][-1] for name in (CONTACTS if known else (held.a,))], axis=0)
+
+
+def _turn(tracks: Tracks) -> float:
+    """By how much the line between the fingers has to turn to lie along that between the contacts,
+    from -pi/2 to pi/2; not a number where either is unknown."""
+    if tracks.across is None or not tracks.points.keys() >= set(CONTACTS):
+        return np.nan
+    first, second = (tracks[name][-1] for name in CONTACTS)
+    wanted, has = second - first, tracks.across[-1].astype(np.float64)
+    angle = np.arctan2(wanted[1], wanted[0]) - np.arctan2(has[1], has[0])
+    return float((angle + np.pi / 2) % np.pi - np.pi / 2)
 
 
 def _held(constraints: tuple) -> bool:

@@ -22,7 +22,8 @@ class KeypointError(RewardError):
 
 @dataclass(frozen=True)
 class Tracks:
-    """What constraints look at: points over time, and the gripper's opening where it is known.
+    """What constraints look at: points over time, and the gripper's opening and the direction in
+    which its fingers open, where they are known.
 
     Raises KeypointError for points that are not finite.
     """
@@ -30,6 +31,7 @@ class Tracks:
     points: Points
     hz: float  # observations a second
     opening: np.ndarray | None = None  # f32[T+1] [m] between the fingers
+    across: np.ndarray | None = None  # f32[T+1, 3] unit vector from one finger to the other
 
     def __post_init__(self) -> None:
         for name, track in self.points.items():
