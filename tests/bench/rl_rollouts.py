@@ -75,7 +75,7 @@ LONGER = {
 ALGORITHMS = {
     "ppo": {"algorithm": "ppo", "average": 0.0, "lr": 1e-5},
     "grpo": {"algorithm": "grpo", "average": 0.0, "lr": 1e-5, "episodes": 32},
-    "nft": {"algorithm": "nft", "lr": 1e-4},
+    "nft": {"algorithm": "nft", "lr": 1e-5},
     "rlpd": {"algorithm": "rlpd", "updates": 600},
 }
 CLONING = "more cloning"

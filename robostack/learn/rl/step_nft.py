@@ -9,7 +9,9 @@ The paper's distance is a sum over the chunk (its release: over an action's numb
 for each action). Here it is the mean over the numbers that were executed, and the trust term a mean
 over all of them, so that neither depends on the horizon. Near the velocity that acted the gradient
 is the paper's but for that factor, of which AdamW takes no notice. Farther off the softplus
-saturates later by it: what holds the policy back is the trust term and the average that acts.
+saturates later by it: what holds the policy back is the trust term, the average that acts, and the
+KL from what acted, at which an iteration's updates end as those of ppo do: few rollouts, gone
+through again and again, are known by heart else, the noise that was drawn in them included.
 """
 
 from __future__ import annotations
@@ -46,6 +48,17 @@ def contrast(velocity: Tensor, old: Tensor, step: Transition, beta: float) -> Te
     return errors[0] - errors[1]
 
 
+def drift(velocity: Tensor, old: Tensor, step: Transition) -> Tensor:
+    """KL f32[B] of the drawn steps under a velocity from those under the old one, summed over the
+    numbers that were executed."""
+    (mean, deviation), (before, _) = step.moments(velocity), step.moments(old)
+    scale = deviation.reshape(-1, 1, 1) if isinstance(deviation, Tensor) else deviation
+    each = ((mean - before) / scale).square() / 2
+    if step.valid is not None:
+        each = each.masked_fill(~step.valid[..., None], 0.0)
+    return each.sum((1, 2))
+
+
 def velocities(vla: VLA, batch: Batch, step: Transition) -> Tensor:
     """At what the steps began from, f32[B, H, A]."""
     return vla.velocity(vla.encode(batch), batch.state, step.before, step.time).float()
@@ -61,6 +74,7 @@ def loss(
     told = {
         "agreement": float((apart.detach() * label < 0).float().mean()),
         "moved": float(moved.detach()),
+        "kl": float(drift(velocity.detach(), old, step).mean()),
     }
     return F.softplus(label * apart / 2).mean() + config.trust * moved, told
 
@@ -77,7 +91,7 @@ class StepNFT(FlowLearner):
             traces = retrace(acted, data, fresh, seeds, self.way)
             old = self.across(velocities, traces)
         label = self._labels(traces.episode)
-        metrics, size = {}, self.batch_size(len(traces))
+        metrics, size, done = {}, self.batch_size(len(traces)), 0
         parts = self.learner.parts(size)
         for _ in steps(config.updates):
             pick = random.choice(len(traces), size, replace=False)
@@ -91,7 +105,10 @@ class StepNFT(FlowLearner):
                 )
                 for p in parts
             )
-        return metrics
+            done += 1
+            if metrics["kl"] > config.clip.most_kl:
+                break
+        return metrics | {"updates": done}
 
     def _labels(self, episode: np.ndarray) -> Tensor:
         """1 of chunks of successes, -1 of others (0 in the control, where nothing is to learn)."""

@@ -203,6 +203,17 @@ def test_ppo_makes_fewer_updates_of_advantages_that_are_small_in_units_of_succes
     assert row["updates"] == updates
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "nft"])
+def test_an_iteration_ends_where_the_policy_has_gone_far_enough_from_what_acted(
+    vla, algorithm, played
+):
+    for most, few in ((1e9, False), (1e-4, True)):
+        config = replace(SMALL, algorithm=algorithm, iterations=1, updates=12, lr=1e-3)
+        _, run = played(vla, replace(config, clip=ClipConfig(most_kl=most)), f"{most}")
+        row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
+        assert (row["updates"] < 12) == few
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_a_constant_reward_moves_no_weight(vla, algorithm, played, weights):
     config = replace(SMALL, algorithm=algorithm, constant_reward=True, iterations=2)

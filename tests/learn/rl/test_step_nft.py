@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robostack.learn.rl.step_nft import contrast
+from robostack.learn.rl.step_nft import contrast, drift
 from robostack.policy.flow import Transition, sde_moments
 
 SHAPE = (3, 4, 2)
@@ -69,3 +69,14 @@ def test_moments_of_each_sample_s_own_time_are_those_of_that_time(step):
         own, spread = sde_moments(step.before[k : k + 1], velocity[k : k + 1], time, 0.25, 0.7)
         assert torch.allclose(mean[k : k + 1], own, atol=1e-6)
         assert float(deviation[k]) == pytest.approx(spread, rel=1e-5)
+
+
+def test_the_drift_is_the_kl_of_two_gaussians_over_what_was_executed(step):
+    old, velocity = draw(2), draw(3)
+    valid = torch.arange(4) < torch.tensor([4, 2, 1])[:, None]
+    drawn = replace(step, valid=valid)
+    (after, deviation), (before, _) = step.moments(velocity), step.moments(old)
+    one, two = (torch.distributions.Normal(m, deviation.reshape(-1, 1, 1)) for m in (after, before))
+    each = torch.distributions.kl_divergence(one, two) * valid[..., None]
+    assert torch.allclose(drift(velocity, old, drawn), each.sum((1, 2)), rtol=1e-4)
+    assert torch.equal(drift(old.clone(), old, step), torch.zeros(3))
