@@ -8,6 +8,7 @@ from robostack.assist import AssistConfig, Assisted, Led, Standstill
 from robostack.rewards.keypoints.tracks import KeypointError
 from robostack.rollout import rollout
 from robostack.sim.env import EnvConfig, make_env
+from robostack.types import CONTACTS
 
 START = 7
 
@@ -68,6 +69,36 @@ def test_the_share_is_how_much_of_the_motion_is_not_the_policys(lift):
     assert np.array_equal(first[0.0], asked)  # the fingers are open on the way, as they should be
     assert np.allclose(first[0.5], (first[0.0] + first[1.0]) / 2, atol=1e-6)
     assert all(np.array_equal(a[3:], asked[3:]) for a in first.values())  # no opinion of turning
+
+
+@pytest.fixture(scope="module")
+def stack():
+    env = make_env(EnvConfig("Stack", render="none"))
+    yield env
+    env.close()
+
+
+def askew(episode):
+    """Angles between the line of the fingers and that of the contacts [rad], f64[T+1]."""
+    first, second = (episode.keypoints[name] for name in CONTACTS)
+    along, names = second - first, episode.spec.state_names
+    yaw = np.arctan2(*(episode.states[:, names.index(f"gripper_x{a}")] for a in "yx"))
+    angle = np.arctan2(along[:, 1], along[:, 0]) - yaw
+    return np.abs((angle + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def test_the_hand_is_turned_to_where_fingers_touch_best_by_its_share(stack):
+    led = [rollout(Assisted(stack, 1.0), Wrong(), seed) for seed in range(8)]
+    there = [askew(e)[np.argmax(e.actions[:, 6] > 0)] for e in led]  # when the fingers close
+    begun = [askew(e)[0] for e in led]
+    assert np.median(begun) > 0.3 and np.median(there) < 0.05 and max(there) < 0.4
+    asked, first = np.array([0, 0, 0, 0, 0, 0.2, -1], np.float32), {}
+    for share in (0.5, 1.0):
+        env = Assisted(stack, share)
+        env.reset(START)
+        first[share] = env.step(asked).executed
+    assert first[1.0][5] != asked[5] and np.array_equal(first[1.0][3:5], asked[3:5])
+    assert first[0.5][5] == pytest.approx((first[1.0][5] + asked[5]) / 2)
 
 
 def test_it_takes_over_where_somebody_else_has_come_to(lift):

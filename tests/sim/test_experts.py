@@ -22,6 +22,7 @@ from robostack.sim.experts import (
     yaw_matrix,
     yaw_of,
 )
+from robostack.types import CONTACTS
 
 SCRIPTED = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door")
 
@@ -108,6 +109,22 @@ def test_the_fingers_stay_out_of_the_gap_between_two_cubes(angle):
     position, rotation = on_beside(scene, "a", "b")()
     assert abs(rotation[:, 0] @ gap) < 1e-9  # along which the fingers open
     assert position @ gap < 0
+
+
+def test_contacts_lie_on_two_faces_of_the_cube_that_its_neighbour_leaves_free(blind):
+    stack, close = blind("Stack"), 0
+    for seed in range(40):
+        points = stack.reset(seed).keypoints
+        first, second = (points[name] for name in CONTACTS)
+        along, middle = second - first, (first + second) / 2
+        assert np.linalg.norm(along) == pytest.approx(0.04, abs=1e-4)
+        assert np.linalg.norm(middle - points["object"]) < 0.01
+        gap = (points["target"] - points["object"])[:2]
+        if np.linalg.norm(gap) <= 0.1:  # the fingers open across it rather than along it
+            close += 1
+            assert abs(along[:2] @ gap) < 0.8 * np.linalg.norm(along) * np.linalg.norm(gap)
+            assert (middle - points["object"])[:2] @ gap < 0  # and the hand keeps away from it
+    assert close > 5
 
 
 @pytest.mark.parametrize("task", SCRIPTED)

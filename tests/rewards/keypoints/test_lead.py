@@ -7,6 +7,7 @@ from robostack.rewards.keypoints.affordance import rehearsal
 from robostack.rewards.keypoints.builtin import HOVER, PROGRAMS
 from robostack.rewards.keypoints.lead import AHEAD, OPEN, SHUT, SPARE, lead
 from robostack.rewards.keypoints.tracks import KeypointError, Tracks, further
+from robostack.types import CONTACTS
 
 LIFT, STACK, CAN = (PROGRAMS[name] for name in ("Lift", "Stack", "PickPlaceCan"))
 CUBE, GREEN, TABLE = (0.1, 0.0, 0.02), (0.0, 0.2, 0.02), (0.0, 0.0, 0.0)
@@ -62,6 +63,43 @@ def test_alone_it_goes_down_over_the_cube_and_closes_where_it_rests():
     assert lead(LIFT, tracks(*sinking), alone=6).fingers == OPEN
     told = lead(LIFT, tracks(*over, opening=0.0), alone=6)  # closed around nothing
     assert told.way[2] == AHEAD and told.fingers == OPEN
+
+
+def gripped(at, path, yaw=0.0, **how):
+    """The same with contacts at `at` rad about the cube, 5 mm beside it, and so turned a hand."""
+    seen = tracks(*path, **how)
+    steps = len(seen)
+    side, middle = np.array([np.cos(at), np.sin(at), 0]), np.array(CUBE) + [0.005, 0, 0]
+    for name, sign in zip(CONTACTS, (-1, 1)):
+        seen.points[name] = np.tile(np.float32(middle + sign * 0.02 * side), (steps, 1))
+    across = np.tile(np.float32([np.cos(yaw), np.sin(yaw), 0]), (steps, 1))
+    return Tracks(seen.points, seen.hz, seen.opening, across)
+
+
+@pytest.mark.parametrize(
+    "at, yaw, turn", [(0.3, 0, 0.3), (0.3, 0.5, -0.2), (0.1, 0.1 + np.pi, 0), (0, 1.5, -1.5)]
+)
+def test_on_its_way_and_there_the_hand_turns_to_the_contacts_the_nearer_way(at, yaw, turn):
+    for path in ([(-0.1, 0, 0.12)] * 2, [(0.1, 0, 0.12), (0.11, 0.01, 0.03)]):
+        told = lead(LIFT, gripped(at, path, yaw))
+        assert told.turn == pytest.approx(turn, abs=1e-6)
+    assert np.allclose(told.way[:2], [-0.005, -0.01])  # over their middle
+
+
+def test_where_contacts_or_fingers_are_unknown_and_where_a_thing_is_held_nobody_turns():
+    there = [(0.1, 0, 0.12), (0.11, 0.01, 0.03)]
+    assert np.isnan(lead(LIFT, tracks(*there)).turn)
+    known = gripped(0.3, there)
+    assert np.isnan(lead(LIFT, Tracks(known.points, 20.0, known.opening)).turn)
+    assert np.isnan(lead(LIFT, gripped(0.3, HELD, held_from=2)).turn)
+
+
+def test_alone_it_does_not_go_down_before_it_is_turned():
+    over = [(0.1, 0, 0.12), *[(0.105, 0, 0.035)] * 5]
+    told = lead(LIFT, gripped(0.3, over), alone=6)
+    assert told.way[2] == 0 and told.fingers == OPEN and told.turn == pytest.approx(0.3)
+    told = lead(LIFT, gripped(0.1, over), alone=6)
+    assert told.way[2] < 0 and told.fingers == SHUT
 
 
 HELD = [CUBE] * 9  # so long that a grip counts as steady
