@@ -35,7 +35,7 @@ NUMBERS = (  # of RLConfig: which settings, what fits, and how to say so
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Of the policy gradients: ppo and grpo."""
+    """Of the policy gradients, ppo and grpo; the last is nft's, too."""
 
     low: float = 0.2  # by which a ratio may fall, and
     high: float = 0.28  # rise, before nothing more is gained

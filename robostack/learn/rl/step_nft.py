@@ -108,7 +108,7 @@ class StepNFT(FlowLearner):
             done += 1
             if metrics["kl"] > config.clip.most_kl:
                 break
-        return metrics | {"updates": done}
+        return metrics | {"updates": done, "last_kl": metrics["kl"]}
 
     def _labels(self, episode: np.ndarray) -> Tensor:
         """1 of chunks of successes, -1 of others (0 in the control, where nothing is to learn)."""

@@ -30,6 +30,7 @@ from robostack.types import Episode
 
 Score = Callable[[Episode], Scores]  # the combined potential and how sure it is
 HISTORY, CHECKS = "alarms.json", "checks.json"  # readings and checks of every iteration
+SHORT = 0.1  # of the updates that were asked for
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Turns:
         stopped, learned = bool(raised and self.config.alarms.stop), {"updates": 0}
         if fresh and not stopped:
             learned = self.algorithm.learn(iteration, fresh, seeds, self._bar(iteration))
+            self._told_of_a_short_one(iteration, learned)
         metrics = learned | {
             "rollout_success": self.rates[-1],
             "assist": led.share,
@@ -156,6 +158,18 @@ class Turns:
             text = f"warning: {self.label}, iteration {iteration + 1}: {alarm}"
             print(text, file=sys.stderr, flush=True)
         return raised
+
+    def _told_of_a_short_one(self, iteration: int, learned: dict[str, float]) -> None:
+        """Where the KL from what acted ended the updates when they had hardly begun."""
+        config, done = self.config, learned.get("updates", self.config.updates)
+        if done < SHORT * config.updates and learned.get("last_kl", 0) > config.clip.most_kl:
+            text = (
+                f"warning: {self.label}, iteration {iteration + 1}: ended after {done} of "
+                f"{config.updates} updates at a KL of {learned['last_kl']:.2g} "
+                f"(rl.clip.most_kl={config.clip.most_kl:g}); a lower rl.lr, now {config.lr:g}, "
+                "makes more of the rollouts"
+            )
+            print(text, file=sys.stderr, flush=True)
 
     def _save(self, iteration: int, metrics: dict[str, float]) -> None:
         """Log and save, the policy first: what is resumed may then be checked again, not lost."""

@@ -205,13 +205,14 @@ def test_ppo_makes_fewer_updates_of_advantages_that_are_small_in_units_of_succes
 
 @pytest.mark.parametrize("algorithm", ["ppo", "nft"])
 def test_an_iteration_ends_where_the_policy_has_gone_far_enough_from_what_acted(
-    vla, algorithm, played
+    vla, algorithm, played, capsys
 ):
-    for most, few in ((1e9, False), (1e-4, True)):
-        config = replace(SMALL, algorithm=algorithm, iterations=1, updates=12, lr=1e-3)
+    for most, few in ((1e9, False), (1e-7, True)):
+        config = replace(SMALL, algorithm=algorithm, iterations=1, updates=40, lr=1e-3)
         _, run = played(vla, replace(config, clip=ClipConfig(most_kl=most)), f"{most}")
         row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
-        assert (row["updates"] < 12) == few
+        told = f"ended after {row['updates']} of 40 updates" in capsys.readouterr().err
+        assert (row["updates"] < 4) == told == few and row["last_kl"] > 1e-7
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
