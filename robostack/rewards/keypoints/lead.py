@@ -59,7 +59,7 @@ def lead(program: Program, tracks: Tracks, alone: int = 0) -> Lead:
     if letting_go or _held(leg.stage.keep):
         return Lead(way, SHUT)
     comes = leg.stage.route.mover == HAND
-    return Lead(way, OPEN, _turn(tracks) if comes else np.nan)
+    return Lead(way, OPEN, _turn(tracks)[-1] if comes else np.nan)
 
 
 def _arrived(leg: Leg, tracks: Tracks, letting_go: list) -> bool:
@@ -75,8 +75,8 @@ def _without_route(leg: Leg, tracks: Tracks, alone: int) -> Lead:
         if isinstance(each, Held) and alone:
             return _grasp(each, tracks, alone)
         if isinstance(each, Held):
-            way[:2] = (_taken(each, tracks) - tracks[each.gripper][-1])[:2]
-            turn = _turn(tracks)
+            way[:2] = (_taken(each, tracks) - tracks[each.gripper])[-1, :2]
+            turn = _turn(tracks)[-1]
         elif isinstance(each, Above):
             way[2] = max(each.value(tracks)[-1], 0) + AHEAD
     return Lead(way, SHUT if _held(stage.keep) else np.nan, turn)
@@ -85,30 +85,34 @@ def _without_route(leg: Leg, tracks: Tracks, alone: int) -> Lead:
 def _grasp(held: Held, tracks: Tracks, alone: int) -> Lead:
     """Down around a thing, shut where the hand rests; up again with what closed around nothing."""
     hand, turn = tracks[held.gripper], _turn(tracks)
-    way = _taken(held, tracks) - hand[-1]
+    way = _taken(held, tracks) - hand
+    aside = np.linalg.norm(way[:, :2], axis=1) > OVER
+    ready = ~(aside | (np.abs(np.nan_to_num(turn)) > TURNED))  # to go down
+    way, turn = way[-1], turn[-1]
     if tracks.opening is not None and tracks.opening[-1] < held.shut:
         return Lead(np.array([*way[:2], AHEAD]), OPEN, turn)
-    if np.linalg.norm(way[:2]) > OVER or abs(turn) > TURNED:
+    if not ready[-1]:
         return Lead(np.array([*way[:2], 0.0]), OPEN, turn)
-    rests = alone > WINDOW and np.ptp(hand[-WINDOW:, 2]) < SETTLED
+    tried = alone > WINDOW and ready[-WINDOW:].mean() > 0.5  # not only now, after having waited
+    rests = tried and np.ptp(hand[-WINDOW:, 2]) < SETTLED
     return Lead(way, SHUT if rests else OPEN, turn)
 
 
 def _taken(held: Held, tracks: Tracks) -> np.ndarray:
-    """Where the hand takes a thing f64[3]: between the contacts, or else in the middle."""
+    """Where the hand takes a thing f64[T+1, 3]: between the contacts, or else in the middle."""
     known = tracks.points.keys() >= set(CONTACTS)
-    return np.mean([tracks[name][-1] for name in (CONTACTS if known else (held.a,))], axis=0)
+    return np.mean([tracks[name] for name in (CONTACTS if known else (held.a,))], axis=0)
 
 
-def _turn(tracks: Tracks) -> float:
+def _turn(tracks: Tracks) -> np.ndarray:
     """By how much the line between the fingers has to turn to lie along that between the contacts,
-    from -pi/2 to pi/2; not a number where either is unknown."""
+    f64[T+1] [rad] from -pi/2 to pi/2; not a number where either is unknown."""
     if tracks.across is None or not tracks.points.keys() >= set(CONTACTS):
-        return np.nan
-    first, second = (tracks[name][-1] for name in CONTACTS)
-    wanted, has = second - first, tracks.across[-1].astype(np.float64)
-    angle = np.arctan2(wanted[1], wanted[0]) - np.arctan2(has[1], has[0])
-    return float((angle + np.pi / 2) % np.pi - np.pi / 2)
+        return np.full(len(tracks), np.nan)
+    first, second = (tracks[name] for name in CONTACTS)
+    wanted, has = second - first, tracks.across.astype(np.float64)
+    angle = np.arctan2(wanted[:, 1], wanted[:, 0]) - np.arctan2(has[:, 1], has[:, 0])
+    return (angle + np.pi / 2) % np.pi - np.pi / 2
 
 
 def _held(constraints: tuple) -> bool:

@@ -102,6 +102,19 @@ def test_alone_it_does_not_go_down_before_it_is_turned():
     assert told.way[2] < 0 and told.fingers == SHUT
 
 
+def test_alone_it_does_not_close_where_it_only_waited_to_be_over_a_thing_and_turned():
+    there, high = (0.1, 0, 0.03), (0.105, 0, 0.06)
+    seen = gripped(0.3, [there, *[high] * 8], yaw=0.3)
+    waited = np.concatenate([np.zeros(8), [0.3]])  # and then it is turned
+    across = np.stack([np.cos(waited), np.sin(waited), 0 * waited], 1).astype(np.float32)
+    turned = Tracks(seen.points, seen.hz, seen.opening, across)
+    told = lead(LIFT, turned, alone=9)
+    assert told.fingers == OPEN and told.way[2] < 0
+    came = [(0.13 - 0.003 * k, 0, 0.06) for k in range(9)]  # over the cube for two observations
+    assert lead(LIFT, tracks(there, *came), alone=9).fingers == OPEN
+    assert lead(LIFT, seen, alone=9).fingers == SHUT  # it comes no further
+
+
 HELD = [CUBE] * 9  # so long that a grip counts as steady
 
 
