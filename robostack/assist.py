@@ -38,7 +38,8 @@ class AssistConfig:
     share: float = 0.0  # of the hand's motion that is not the policy's; 0: all of it is
     easy: float = 0.8  # success of an iteration's rollouts above which the share becomes less,
     less: float = 0.25  # by this part of what it was at first
-    rescue: int = 0  # steps without progress after which the program takes the hand; 0: it does not
+    rescue: int = 0  # steps without progress after which the program takes the hand; 0: it does
+    # not. A good grasp takes some 18 of which nothing is seen
 
     def __post_init__(self) -> None:
         if not (0 <= self.share <= 1 and 0 <= self.easy <= 1 and 0 <= self.less <= 1):

@@ -66,8 +66,8 @@ MAIN = {
 LONGER = {
     "led-longer": LED | {"updates": 500},
     "led-longest": LED | {"updates": 1000},
-    "led-rescued": {"assist": {"share": 0.5, "rescue": 12}, "updates": 1000},
-    "rescued-only": {"assist": {"rescue": 12}, "updates": 1000},
+    "led-rescued": {"assist": {"share": 0.5, "rescue": 30}, "updates": 1000},
+    "rescued-only": {"assist": {"rescue": 30}, "updates": 1000},
     "led-often": LED | {"iterations": 10, "episodes": 15, "updates": 250},  # as many in all
     "led-sparse-longer": MAIN["led-sparse"] | {"updates": 500},
     "sparse-longer": MAIN["sparse"] | {"updates": 500},
